@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From an ioctl to its handler: which object, may it be called, copy in, call, copy out.
+ *
+ * Every call stands between sig_enter and sig_leave: a handler of the VMM that ran in the middle could call back into the same VM and find
+ * its locks taken, or jump away and leave them so. References and locks are given back before sig_leave.
+ */
+#include "api/api.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "api/call.h"
+#include "base/log.h"
+#include "base/sig.h"
+#include "base/string.h"
+#include "base/sys.h"
+
+struct api_system {
+	struct vfile vf;
+};
+
+static void system_release(struct vfile *vf)
+{
+	free(container_of(vf, struct api_system, vf));
+}
+
+static const struct vfile_ops system_ops = { VFILE_SYSTEM, system_release };
+
+int api_open(int flags)
+{
+	int r = sig_install();
+
+	if (r)
+		return r;
+	struct api_system *s = aligned_alloc(64, ALIGN_UP(sizeof(*s), 64));
+	if (!s)
+		return -ENOMEM;
+	memset(s, 0, sizeof(*s));
+	r = vfile_create(&s->vf, &system_ops, "kvm", 0, flags & O_CLOEXEC);
+	if (r < 0)
+		free(s);
+	return r;
+}
+
+static long unknown(enum vfile_kind kind)
+{
+	return kind == VFILE_SYSTEM || kind == VFILE_VCPU ? -EINVAL : -ENOTTY;
+}
+
+static long call_entry(const struct api_entry *e, struct api_call *call)
+{
+	union api_buf buf;
+	unsigned size = _IOC_SIZE(e->request), dir = _IOC_DIR(e->request);
+	bool in = e->kind == A_IN || (e->kind == A_IOC && dir & _IOC_WRITE);
+	bool out = e->kind == A_IOC && dir & _IOC_READ;
+
+	call->u = &buf;
+	if (size > sizeof(buf))
+		size = sizeof(buf);
+	if (in && copy_from_user(&buf, (const void *)call->arg, size))
+		return -EFAULT;
+	long r = e->fn(call);
+	if (out && r >= 0 && copy_to_user((void *)call->arg, &buf, size))
+		return -EFAULT;
+	return r;
+}
+
+static long dispatch(struct vfile *vf, u32 request, unsigned long arg)
+{
+	enum vfile_kind kind = vf->ops->kind;
+	const struct api_entry *e = api_find(kind, request);
+	struct api_call call = { .arg = arg };
+	long r;
+
+	if (kind != VFILE_SYSTEM && vfile_is_forked())
+		return -EIO;
+	if (!e)
+		return unknown(kind);
+	switch (kind) {
+	case VFILE_VM:
+		call.kvm = container_of(vf, struct kvm, vf);
+		r = call_entry(e, &call);
+		break;
+	case VFILE_VCPU:
+		call.vcpu = container_of(vf, struct kvm_vcpu, vf);
+		call.kvm = call.vcpu->kvm;
+		mutex_lock(&call.vcpu->lock);
+		r = call_entry(e, &call);
+		mutex_unlock(&call.vcpu->lock);
+		break;
+	default:
+		r = call_entry(e, &call);
+	}
+	log_debug(api, "%s(%#lx) = %ld", e->name, arg, r);
+	return r;
+}
+
+static long run(int fd, unsigned long arg)
+{
+	struct vfile *vf = vfile_get_fast(fd);
+	struct vcpu_sig s;
+	long r;
+
+	if (!vf)
+		return -EBADF;
+	if (vf->ops->kind != VFILE_VCPU || arg || vfile_is_forked()) {
+		r = vfile_is_forked() && vf->ops->kind != VFILE_SYSTEM ? -EIO : vf->ops->kind == VFILE_VCPU ? -EINVAL : unknown(vf->ops->kind);
+		vfile_put(vf);
+		return r;
+	}
+	struct kvm_vcpu *v = container_of(vf, struct kvm_vcpu, vf);
+	vcpu_sig_init(&s, v);
+	u64 mask = v->sig_mask;
+	sig_enter(&s.sig, v->masked ? &mask : NULL);
+	mutex_lock(&v->lock);
+	r = vcpu_run(v, &s);
+	mutex_unlock(&v->lock);
+	vfile_put(vf);
+	sig_leave(&s.sig);
+	log_trace(api, "KVM_RUN = %ld", r);
+	return r;
+}
+
+long api_ioctl(int fd, u32 request, unsigned long arg)
+{
+	struct sig_run s = { 0 };
+
+	if (request == (u32)KVM_RUN)
+		return run(fd, arg);
+	sig_enter(&s, NULL);
+	struct vfile *vf = vfile_get_fast(fd);
+	long r = vf ? dispatch(vf, request, arg) : -EBADF;
+	if (vf)
+		vfile_put(vf);
+	sig_leave(&s);
+	return r;
+}

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The process-wide state of base/process.h.
+ */
+#include "base/process.h"
+
+#include <time.h>
+
+#include "base/string.h"
+#include "base/sys.h"
+
+static struct {
+	struct mutex lock;
+	struct process_node *first;
+	u64 totals[PROCESS_TOTALS];
+	u32 khz;
+} process = { .lock = MUTEX_INIT("process") };
+
+bool process_timing;
+
+static u64 tsc(void)
+{
+	u32 lo, hi;
+
+	__asm__ volatile("lfence; rdtsc" : "=a"(lo), "=d"(hi));
+	return ((u64)hi << 32) | lo;
+}
+
+/* A pair of readings as close together as a few tries give. */
+static void sample(u64 *t, u64 *ns)
+{
+	u64 best = ~0ull;
+
+	for (int i = 0; i < 16; i++) {
+		u64 a = tsc(), n = sys_clock_ns(CLOCK_MONOTONIC_RAW), b = tsc();
+
+		if (b - a < best) {
+			best = b - a;
+			*t = a + (b - a) / 2;
+			*ns = n;
+		}
+	}
+}
+
+static u32 measure(void)
+{
+	u64 t0, n0, t1, n1;
+	u32 word = 0;
+
+	sample(&t0, &n0);
+	do {
+		futex_wait(&word, 0, 20000000);
+		sample(&t1, &n1);
+	} while (n1 - n0 < 20000000);
+	return (u32)(((u128)(t1 - t0) * 1000000 + (n1 - n0) / 2) / (n1 - n0));
+}
+
+u32 process_tsc_khz(void)
+{
+	mutex_lock(&process.lock);
+	if (!process.khz)
+		process.khz = measure();
+	u32 khz = process.khz;
+	mutex_unlock(&process.lock);
+	return khz;
+}
+
+void process_add(struct process_node *n)
+{
+	mutex_lock(&process.lock);
+	n->prev = NULL;
+	n->next = process.first;
+	if (n->next)
+		n->next->prev = n;
+	process.first = n;
+	mutex_unlock(&process.lock);
+}
+
+void process_del(struct process_node *n, void (*fold)(struct process_node *n, u64 *totals))
+{
+	mutex_lock(&process.lock);
+	fold(n, process.totals);
+	if (n->next)
+		n->next->prev = n->prev;
+	if (n->prev)
+		n->prev->next = n->next;
+	else
+		process.first = n->next;
+	mutex_unlock(&process.lock);
+}
+
+void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals))
+{
+	mutex_lock(&process.lock);
+	memcpy(totals, process.totals, sizeof(process.totals));
+	for (struct process_node *n = process.first; n; n = n->next)
+		fn(n, totals);
+	mutex_unlock(&process.lock);
+}

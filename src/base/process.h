@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What exists once for each process and not for each VM: the host's TSC frequency, the list of VMs, and whether times are to be counted. With the
+ * log levels and the signal table it is all the state at file scope below preload/.
+ */
+#ifndef USEKVM_BASE_PROCESS_H
+#define USEKVM_BASE_PROCESS_H
+
+#include "base/lock.h"
+#include "base/types.h"
+
+/* Measured against CLOCK_MONOTONIC_RAW over 20 ms the first time it is asked for. */
+u32 process_tsc_khz(void) hidden;
+
+struct process_node {
+	struct process_node *prev, *next;
+};
+void process_add(struct process_node *n) hidden;
+/* fold(n, totals) is called under the list's lock: what the leaving object counted goes into the totals. */
+#define PROCESS_TOTALS 96
+void process_del(struct process_node *n, void (*fold)(struct process_node *n, u64 *totals)) hidden;
+/* Copies the totals, then calls fn for each object on the list, under its lock. */
+void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals)) hidden;
+
+extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
+
+#endif

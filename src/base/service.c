@@ -1,0 +1,510 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The service thread: a binary heap of timers, a table of watched descriptors, a queue of calls.
+ *
+ * s->lock guards everything here and is never held while a callback runs. The thread sleeps in epoll_wait on a timerfd (always
+ * re-armed by the thread itself, so that other threads need only write(2) to the eventfd to hand it an earlier deadline), the eventfd
+ * and the watched descriptors.
+ *
+ * A callback in progress is named by s->running. The *_sync functions first take their object out of the heap or table, then wait until
+ * s->running is something else; on the service thread itself there is nothing to wait for. An epoll event carries a slot number and
+ * the slot's generation, so that an event fetched just before its watch was deleted finds nobody.
+ */
+#include "base/service.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <errno.h>
+
+#include "base/sys.h"
+
+#define SLOT_TIMER 0xfffffffeu
+#define SLOT_WAKE 0xffffffffu
+#define NO_DEADLINE (~0ull)
+#define STACK_SIZE (256u << 10)
+
+struct svc_slot {
+	struct svc_watch *watch;
+	u32 gen;
+};
+
+struct svc_job {
+	struct svc_job *next;
+	void (*fn)(void *arg);
+	void *arg;
+	u32 done;
+};
+
+struct service {
+	struct mutex lock;
+	u32 tid;          /* 0 until the thread runs */
+	bool stop;
+	bool woken;       /* the eventfd has been written and not yet read */
+	int epfd, timerfd, wakefd;
+	u64 armed;        /* what the timerfd is set to */
+	struct svc_timer **heap;
+	unsigned nheap, heap_cap;
+	struct svc_slot *slots;
+	unsigned nslots;
+	struct svc_job *jobs, **jobs_tail;
+	const void *running;
+	u32 waiters;
+	u32 seq;          /* bumped after each callback: what *_sync sleeps on */
+	pthread_t thread;
+	char name[16];
+};
+
+/* ---- the heap: heap[i] has pos i + 1; pos 0 is "not in it" ---- */
+
+static void heap_put(struct service *s, unsigned i, struct svc_timer *t)
+{
+	s->heap[i] = t;
+	t->pos = i + 1;
+}
+
+static void heap_up(struct service *s, unsigned i)
+{
+	struct svc_timer *t = s->heap[i];
+
+	while (i && s->heap[(i - 1) / 2]->deadline > t->deadline) {
+		heap_put(s, i, s->heap[(i - 1) / 2]);
+		i = (i - 1) / 2;
+	}
+	heap_put(s, i, t);
+}
+
+static void heap_down(struct service *s, unsigned i)
+{
+	struct svc_timer *t = s->heap[i];
+
+	for (;;) {
+		unsigned k = 2 * i + 1;
+
+		if (k >= s->nheap)
+			break;
+		if (k + 1 < s->nheap && s->heap[k + 1]->deadline < s->heap[k]->deadline)
+			k++;
+		if (s->heap[k]->deadline >= t->deadline)
+			break;
+		heap_put(s, i, s->heap[k]);
+		i = k;
+	}
+	heap_put(s, i, t);
+}
+
+static void heap_remove(struct service *s, struct svc_timer *t)
+{
+	unsigned i = t->pos - 1;
+	struct svc_timer *last;
+
+	t->pos = 0;
+	last = s->heap[--s->nheap];
+	if (last == t)
+		return;
+	heap_put(s, i, last);
+	heap_up(s, i);
+	heap_down(s, last->pos - 1);
+}
+
+/* False: no memory. The heap never shrinks, so a timer that was armed once while no more were can be armed again. */
+static bool heap_insert(struct service *s, struct svc_timer *t)
+{
+	if (s->nheap == s->heap_cap) {
+		unsigned cap = s->heap_cap ? s->heap_cap * 2 : 64;
+		struct svc_timer **h = realloc(s->heap, cap * sizeof(*h));
+
+		if (!h)
+			return false;
+		s->heap = h;
+		s->heap_cap = cap;
+	}
+	heap_put(s, s->nheap++, t);
+	heap_up(s, s->nheap - 1);
+	return true;
+}
+
+/* ---- waking and waiting ---- */
+
+static bool on_thread(const struct service *s)
+{
+	return load_relaxed(&s->tid) == (u32)sys_gettid();
+}
+
+static void wake_locked(struct service *s)
+{
+	u64 one = 1;
+
+	if (s->woken)
+		return;
+	s->woken = true;
+	sys_write(s->wakefd, &one, sizeof(one));
+}
+
+/* Called and returns with the lock held. */
+static void call_out_begin(struct service *s, const void *what)
+{
+	s->running = what;
+	mutex_unlock(&s->lock);
+}
+
+static void call_out_end(struct service *s)
+{
+	mutex_lock(&s->lock);
+	s->running = NULL;
+	store_release(&s->seq, s->seq + 1);
+	if (s->waiters)
+		futex_wake(&s->seq, 1 << 30);
+}
+
+static void wait_idle(struct service *s, const void *what)
+{
+	if (on_thread(s))
+		return;
+	while (s->running == what) {
+		u32 seq = s->seq;
+
+		s->waiters++;
+		mutex_unlock(&s->lock);
+		futex_wait(&s->seq, seq, -1);
+		mutex_lock(&s->lock);
+		s->waiters--;
+	}
+}
+
+/* ---- timers ---- */
+
+void svc_timer_init(struct svc_timer *t, void (*fn)(struct svc_timer *))
+{
+	t->fn = fn;
+	t->deadline = NO_DEADLINE;
+	t->pos = 0;
+}
+
+static void timer_set_locked(struct service *s, struct svc_timer *t, u64 deadline)
+{
+	if (deadline == NO_DEADLINE) {
+		if (t->pos)
+			heap_remove(s, t);
+		t->deadline = deadline;
+		return;
+	}
+	if (t->pos) {
+		bool later = deadline > t->deadline;
+
+		t->deadline = deadline;
+		if (later)
+			heap_down(s, t->pos - 1);
+		else
+			heap_up(s, t->pos - 1);
+	} else {
+		t->deadline = deadline;
+		if (!heap_insert(s, t))
+			return;
+	}
+	/* A later deadline than the one armed needs no wake-up: the thread finds nothing to do and re-arms. */
+	if (deadline < s->armed && !on_thread(s))
+		wake_locked(s);
+}
+
+void svc_timer_set(struct service *s, struct svc_timer *t, u64 deadline_ns)
+{
+	mutex_lock(&s->lock);
+	timer_set_locked(s, t, deadline_ns);
+	mutex_unlock(&s->lock);
+}
+
+void svc_timer_cancel_sync(struct service *s, struct svc_timer *t)
+{
+	mutex_lock(&s->lock);
+	timer_set_locked(s, t, NO_DEADLINE);
+	wait_idle(s, t);
+	/* The callback may have re-armed itself meanwhile. */
+	timer_set_locked(s, t, NO_DEADLINE);
+	mutex_unlock(&s->lock);
+}
+
+static void run_timers(struct service *s)
+{
+	u64 now = sys_clock_ns(CLOCK_MONOTONIC);
+
+	while (s->nheap && s->heap[0]->deadline <= now && !s->stop) {
+		struct svc_timer *t = s->heap[0];
+
+		heap_remove(s, t);
+		t->deadline = NO_DEADLINE;
+		call_out_begin(s, t);
+		t->fn(t);
+		call_out_end(s);
+	}
+}
+
+static void arm_timerfd(struct service *s)
+{
+	u64 next = s->nheap ? s->heap[0]->deadline : NO_DEADLINE;
+	struct itimerspec its = { { 0, 0 }, { 0, 0 } };
+
+	if (next == s->armed)
+		return;
+	s->armed = next;
+	if (next != NO_DEADLINE) {
+		/* A zero value would disarm; deadlines beyond what the kernel's clock holds are as good as centuries. */
+		u64 t = MIN(MAX(next, 1ull), (u64)INT64_MAX);
+
+		its.it_value.tv_sec = (time_t)(t / 1000000000);
+		its.it_value.tv_nsec = (long)(t % 1000000000);
+	}
+	sys6(SYS_timerfd_settime, s->timerfd, TFD_TIMER_ABSTIME, (long)&its, 0, 0, 0);
+}
+
+/* ---- watches ---- */
+
+static int slot_find(struct service *s, const struct svc_watch *w)
+{
+	for (unsigned i = 0; i < s->nslots; i++)
+		if (s->slots[i].watch == w)
+			return (int)i;
+	return -1;
+}
+
+static int slot_alloc(struct service *s)
+{
+	int i = slot_find(s, NULL);
+	unsigned n = s->nslots ? s->nslots * 2 : 16;
+	struct svc_slot *t;
+
+	if (i >= 0)
+		return i;
+	t = realloc(s->slots, n * sizeof(*t));
+	if (!t)
+		return -ENOMEM;
+	for (unsigned k = s->nslots; k < n; k++)
+		t[k] = (struct svc_slot){ NULL, 0 };
+	i = (int)s->nslots;
+	s->slots = t;
+	s->nslots = n;
+	return i;
+}
+
+static int epoll_add(struct service *s, int fd, u32 slot, u32 gen)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (u64)gen << 32 | slot };
+
+	return (int)sys6(SYS_epoll_ctl, s->epfd, EPOLL_CTL_ADD, fd, (long)&ev, 0, 0);
+}
+
+int svc_watch_add(struct service *s, struct svc_watch *w)
+{
+	int i, r;
+
+	mutex_lock(&s->lock);
+	i = slot_alloc(s);
+	if (i < 0) {
+		mutex_unlock(&s->lock);
+		return i;
+	}
+	r = epoll_add(s, w->fd, (u32)i, ++s->slots[i].gen);
+	if (!r)
+		s->slots[i].watch = w;
+	mutex_unlock(&s->lock);
+	return r;
+}
+
+void svc_watch_del_sync(struct service *s, struct svc_watch *w)
+{
+	struct epoll_event ev = { 0 };
+	int i;
+
+	mutex_lock(&s->lock);
+	i = slot_find(s, w);
+	if (i >= 0) {
+		sys6(SYS_epoll_ctl, s->epfd, EPOLL_CTL_DEL, w->fd, (long)&ev, 0, 0);
+		s->slots[i].watch = NULL;
+		s->slots[i].gen++;
+	}
+	wait_idle(s, w);
+	mutex_unlock(&s->lock);
+}
+
+static void run_watch(struct service *s, const struct epoll_event *ev)
+{
+	u32 slot = (u32)ev->data.u64, gen = (u32)(ev->data.u64 >> 32);
+	struct svc_watch *w;
+	u64 buf;
+
+	if (slot == SLOT_TIMER) {
+		sys_read(s->timerfd, &buf, sizeof(buf));
+		s->armed = NO_DEADLINE; /* it has fired, so it is not armed */
+		return;
+	}
+	if (slot == SLOT_WAKE) {
+		sys_read(s->wakefd, &buf, sizeof(buf));
+		s->woken = false;
+		return;
+	}
+	if (slot >= s->nslots || s->slots[slot].gen != gen || !s->slots[slot].watch)
+		return;
+	w = s->slots[slot].watch;
+	call_out_begin(s, w);
+	w->fn(w, ev->events);
+	call_out_end(s);
+}
+
+/* ---- calls ---- */
+
+void svc_call(struct service *s, void (*fn)(void *arg), void *arg)
+{
+	struct svc_job j = { NULL, fn, arg, 0 };
+
+	if (on_thread(s)) {
+		fn(arg);
+		return;
+	}
+	mutex_lock(&s->lock);
+	*s->jobs_tail = &j;
+	s->jobs_tail = &j.next;
+	wake_locked(s);
+	mutex_unlock(&s->lock);
+	while (!load_acquire(&j.done))
+		futex_wait(&j.done, 0, -1);
+	/* The thread's wake comes under the lock: once we hold it, j is ours alone. */
+	mutex_lock(&s->lock);
+	mutex_unlock(&s->lock);
+}
+
+static void run_jobs(struct service *s)
+{
+	while (s->jobs) {
+		struct svc_job *j = s->jobs;
+
+		s->jobs = j->next;
+		if (!s->jobs)
+			s->jobs_tail = &s->jobs;
+		call_out_begin(s, j);
+		j->fn(j->arg);
+		call_out_end(s);
+		store_release(&j->done, 1);
+		futex_wake(&j->done, 1);
+	}
+}
+
+/* ---- the thread ---- */
+
+static void *service_main(void *arg)
+{
+	struct service *s = arg;
+	struct epoll_event ev[16];
+
+	sys6(SYS_prctl, PR_SET_NAME, (long)s->name, 0, 0, 0, 0);
+	store_release(&s->tid, (u32)sys_gettid());
+	futex_wake(&s->tid, 1);
+
+	mutex_lock(&s->lock);
+	while (!s->stop) {
+		long n;
+
+		run_jobs(s);
+		run_timers(s);
+		arm_timerfd(s);
+		mutex_unlock(&s->lock);
+		n = sys6(SYS_epoll_wait, s->epfd, (long)ev, ARRAY_SIZE(ev), -1, 0, 0);
+		mutex_lock(&s->lock);
+		for (long i = 0; i < n && !s->stop; i++)
+			run_watch(s, &ev[i]);
+	}
+	run_jobs(s);
+	mutex_unlock(&s->lock);
+	return NULL;
+}
+
+static void service_free(struct service *s)
+{
+	if (s->epfd >= 0)
+		sys_close(s->epfd);
+	if (s->timerfd >= 0)
+		sys_close(s->timerfd);
+	if (s->wakefd >= 0)
+		sys_close(s->wakefd);
+	free(s->heap);
+	free(s->slots);
+	free(s);
+}
+
+static int open_fds(struct service *s)
+{
+	int r;
+
+	s->epfd = (int)sys3(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0);
+	if (s->epfd < 0)
+		return s->epfd;
+	s->timerfd = (int)sys3(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK, 0);
+	if (s->timerfd < 0)
+		return s->timerfd;
+	s->wakefd = (int)sys3(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0);
+	if (s->wakefd < 0)
+		return s->wakefd;
+	r = epoll_add(s, s->timerfd, SLOT_TIMER, 0);
+	return r ? r : epoll_add(s, s->wakefd, SLOT_WAKE, 0);
+}
+
+static int start_thread(struct service *s)
+{
+	pthread_attr_t attr;
+	u64 all = ~0ull, old;
+	int r;
+
+	r = pthread_attr_init(&attr);
+	if (r)
+		return -r;
+	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	sys_sigprocmask(SIG_BLOCK, &all, &old);
+	r = pthread_create(&s->thread, &attr, service_main, s);
+	sys_sigprocmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	if (r)
+		return -r;
+	while (!load_acquire(&s->tid))
+		futex_wait(&s->tid, 0, -1);
+	return 0;
+}
+
+int service_start(struct service **out, const char *name)
+{
+	struct service *s = calloc(1, sizeof(*s));
+	int r;
+
+	if (!s)
+		return -ENOMEM;
+	mutex_init(&s->lock, "service");
+	s->epfd = s->timerfd = s->wakefd = -1;
+	s->armed = NO_DEADLINE;
+	s->jobs_tail = &s->jobs;
+	for (unsigned i = 0; i + 1 < sizeof(s->name) && name[i]; i++)
+		s->name[i] = name[i];
+	r = open_fds(s);
+	if (!r)
+		r = start_thread(s);
+	if (r) {
+		service_free(s);
+		return r;
+	}
+	*out = s;
+	return 0;
+}
+
+void service_stop(struct service *s)
+{
+	if (!s)
+		return;
+	mutex_lock(&s->lock);
+	s->stop = true;
+	wake_locked(s);
+	mutex_unlock(&s->lock);
+	pthread_join(s->thread, NULL);
+	service_free(s);
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * usekvm [options] [--] COMMAND...: check COMMAND, put the library in front of LD_PRELOAD and the options into USEKVM_* variables, and
+ * become COMMAND. Exit status: 2 wrong usage, 126 COMMAND cannot be run under usekvm, 127 COMMAND not found.
+ */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "usekvm/usekvm.h"
+
+#define EXIT_USAGE 2
+#define EXIT_CANNOT 126
+#define EXIT_NOT_FOUND 127
+
+static const char help[] =
+	"usage: usekvm [options] [--] COMMAND [ARGUMENT...]\n"
+	"       usekvm doctor\n"
+	"\n"
+	"Runs COMMAND with a /dev/kvm of its own, made in user space: no hardware virtualization is needed.\n"
+	"\n"
+	"  --engine=NAME     interp, translate or auto (default)\n"
+	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
+	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
+	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
+	"  --help            this text\n"
+	"  --version         the version\n"
+	"\n"
+	"usekvm doctor       what this machine has and lacks\n"
+	"\n"
+	"Example: usekvm qemu-system-x86_64 -accel kvm -M q35 -m 512 -nographic -kernel VMLINUZ -initrd INITRD\n";
+
+void complain(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("usekvm: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+}
+
+struct options {
+	const char *engine, *log, *stats;
+};
+
+/* "--name=value": the value, "" for "--name" where that is allowed, NULL if it is another option. */
+static const char *value_of(const char *arg, const char *name, bool optional)
+{
+	size_t n = strlen(name);
+
+	if (strncmp(arg, name, n))
+		return NULL;
+	if (arg[n] == '=' && arg[n + 1])
+		return arg + n + 1;
+	return !arg[n] && optional ? "" : NULL;
+}
+
+static int usage_error(const char *arg)
+{
+	complain("option '%s' is unknown or lacks its value; see usekvm --help", arg);
+	return -EXIT_USAGE;
+}
+
+/* Index of COMMAND in argv, or -(exit status), or 0: all is done. */
+static int parse(int argc, char **argv, struct options *o)
+{
+	int i;
+
+	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+		const char *arg = argv[i], *v;
+
+		if (!strcmp(arg, "--"))
+			return i + 1;
+		if (!strcmp(arg, "--help") || !strcmp(arg, "-h")) {
+			fputs(help, stdout);
+			return 0;
+		}
+		if (!strcmp(arg, "--version")) {
+			puts("usekvm " USEKVM_VERSION);
+			return 0;
+		}
+		if ((v = value_of(arg, "--engine", false)))
+			o->engine = v;
+		else if ((v = value_of(arg, "--log", false)))
+			o->log = v;
+		else if ((v = value_of(arg, "--stats", true)))
+			o->stats = *v ? v : "-";
+		else
+			return usage_error(arg);
+	}
+	return i;
+}
+
+static int check_options(const struct options *o)
+{
+	if (o->engine && strcmp(o->engine, "interp") && strcmp(o->engine, "translate") && strcmp(o->engine, "auto")) {
+		complain("there is no engine '%s': interp, translate or auto", o->engine);
+		return -1;
+	}
+	return 0;
+}
+
+static void set(const char *name, const char *value)
+{
+	if (value)
+		setenv(name, value, 1);
+}
+
+/* The loader takes spaces and colons for separators, so a path with one cannot be named. */
+static int set_preload(const char *lib)
+{
+	const char *old = getenv("LD_PRELOAD");
+	char *all;
+
+	if (strpbrk(lib, " :")) {
+		complain("the library's path '%s' has a space or colon in it, which LD_PRELOAD cannot hold; move it", lib);
+		return -1;
+	}
+	if (asprintf(&all, "%s%s%s", lib, old && *old ? ":" : "", old ? old : "") < 0)
+		return -1;
+	setenv("LD_PRELOAD", all, 1);
+	free(all);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { 0 };
+	char command[CLI_PATH], lib[CLI_PATH];
+	int at = parse(argc, argv, &o);
+	const char *missing;
+
+	if (at <= 0)
+		return -at;
+	if (at >= argc) {
+		complain("no COMMAND given; see usekvm --help");
+		return EXIT_USAGE;
+	}
+	if (check_options(&o))
+		return EXIT_USAGE;
+	if (!strcmp(argv[at], "doctor") && at + 1 == argc && strcmp(argv[at - 1], "--"))
+		return doctor();
+	if (find_command(argv[at], command, sizeof(command)))
+		return EXIT_NOT_FOUND;
+	if (check_command(command))
+		return EXIT_CANNOT;
+	missing = cpu_missing();
+	if (missing) {
+		complain("this CPU lacks %s; usekvm doctor tells more", missing);
+		return EXIT_CANNOT;
+	}
+	if (find_library(lib, sizeof(lib))) {
+		complain("libusekvm.so is neither beside usekvm nor in ../lib; set USEKVM_LIB to its path");
+		return EXIT_CANNOT;
+	}
+	if (set_preload(lib))
+		return EXIT_CANNOT;
+	set("USEKVM_ENGINE", o.engine);
+	set("USEKVM_LOG", o.log);
+	set("USEKVM_STATS", o.stats);
+	execv(command, argv + at);
+	complain("%s: %s", command, strerror(errno));
+	return EXIT_CANNOT;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The decoder is made afresh for each instruction: that is cheap beside decoding, and leaves no state to share between threads.
+ *
+ * CET and MPX are off, so that their instructions decode as the NOPs they are on a CPU without them.
+ */
+#include "decode/decode.h"
+#include "base/string.h"
+
+enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
+{
+	ZydisDecoder dec;
+	ZydisMachineMode mode = code_size == 8 ? ZYDIS_MACHINE_MODE_LONG_64
+				: code_size == 4 ? ZYDIS_MACHINE_MODE_LEGACY_32
+						 : ZYDIS_MACHINE_MODE_LEGACY_16;
+	ZydisStackWidth sw = code_size == 8 ? ZYDIS_STACK_WIDTH_64 : code_size == 4 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
+
+	ZydisDecoderInit(&dec, mode, sw);
+	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
+	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);
+	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd);
+	ZyanStatus s = ZydisDecoderDecodeFull(&dec, bytes, n, &d->z, d->op);
+	if (ZYAN_SUCCESS(s)) {
+		memset(d->bytes, 0, sizeof(d->bytes));
+		memcpy(d->bytes, bytes, d->z.length);
+		return DECODE_OK;
+	}
+	if (s == ZYDIS_STATUS_NO_MORE_DATA)
+		return n >= 15 ? DECODE_LONG : DECODE_MORE;
+	if (s == ZYDIS_STATUS_INSTRUCTION_TOO_LONG)
+		return DECODE_LONG;
+	return DECODE_INVALID;
+}

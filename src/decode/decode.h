@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Bytes -> Zydis's view of one instruction, in the guest's mode.
+ */
+#ifndef USEKVM_DECODE_DECODE_H
+#define USEKVM_DECODE_DECODE_H
+
+#include <Zydis/Zydis.h>
+
+#include "base/types.h"
+
+struct decoded {
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+	u8 bytes[15];
+};
+
+enum decode_result {
+	DECODE_OK,
+	DECODE_MORE,    /* the bytes given end inside the instruction */
+	DECODE_INVALID, /* #UD */
+	DECODE_LONG,    /* more than 15 bytes: #GP */
+};
+
+/* code_size: 2, 4, 8. amd: 66-prefixed near branches have 16-bit operands in 64-bit mode. Reads n (1..15) bytes. */
+enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd) hidden;
+
+#endif

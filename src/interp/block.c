@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Decoding guest code into blocks, and the cache of them.
+ *
+ * A block is found by the HOST address of its first byte and the mode bits decoding depended on, so it serves every guest address at
+ * which the page stands and survives context switches. It is valid while the bytes it was made from are the same. Those are kept,
+ * line by line, in the page's code_page, and compared with memory when they may have changed:
+ *  - a vCPU wrote to the page: such writes never pass the TLB (mem/track.c) and bump *version;
+ *  - the VMM may have written, since it had control: entry_gen differs.
+ * A block is decoded from that copy, never from memory that could change while we look.
+ *
+ * All blocks stand in one arena; when it is full everything is dropped.
+ */
+#include "base/lock.h"
+#include "base/string.h"
+#include "base/sys.h"
+#include "cpu/cpuid.h"
+#include "decode/decode.h"
+#include "interp/fast.h"
+#include "interp/stub.h"
+#include "mem/mem.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#define LINE 64u
+
+int block_init(struct cpu *c)
+{
+	size_t size = ALIGN_UP(sizeof(struct interp), PAGE_SIZE);
+	size_t pool = ALIGN_UP(sizeof(struct code_page) * CODE_PAGES_MAX, PAGE_SIZE);
+	u8 *m = sys_mmap(NULL, size + pool + BLOCK_ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (sys_is_err(m))
+		return -ENOMEM;
+	struct interp *in = (struct interp *)m;
+	in->page_pool = (struct code_page *)(m + size);
+	in->arena = in->arena_pos = m + size + pool;
+	in->arena_end = in->arena + BLOCK_ARENA_SIZE;
+	c->interp = in;
+	return 0;
+}
+
+void block_destroy(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	if (in)
+		sys_munmap(in, (size_t)(in->arena_end - (u8 *)in));
+	c->interp = NULL;
+}
+
+void block_flush_all(struct cpu *c)
+{
+	struct interp *in = c->interp;
+
+	memset(in->hash, 0, sizeof(in->hash));
+	memset(in->pages, 0, sizeof(in->pages));
+	in->npages = 0;
+	in->arena_pos = in->arena;
+	in->current = NULL;
+	c->tlb_epoch++;
+	c->stat.code_flushes++;
+	stub_reset(c);
+}
+
+/* ---- pages ---- */
+
+static void drop_own_write_tags(struct cpu *c, u64 hva)
+{
+	for (unsigned x = 0; x < MMU_COUNT; x++)
+		for (unsigned k = 0; k < CPU_TLB_SIZE; k++) {
+			struct cpu_tlbe *e = &c->tlbs[x][k];
+			if (e->wtag != CPU_TLB_NONE && e->wtag + e->add == hva)
+				e->wtag = CPU_TLB_NONE;
+		}
+}
+
+static unsigned page_slot(u64 hva)
+{
+	return (hva >> PAGE_SHIFT) & (CODE_PAGES_MAX - 1);
+}
+
+static struct code_page *page_get(struct cpu *c, u64 hva)
+{
+	struct interp *in = c->interp;
+	struct code_page *p;
+	bool was_new;
+
+	for (p = in->pages[page_slot(hva)]; p; p = p->next)
+		if (p->hva == hva)
+			return p;
+	if (in->npages == CODE_PAGES_MAX)
+		block_flush_all(c);
+	p = &in->page_pool[in->npages++];
+	p->hva = hva;
+	p->version = mem_track_code(c->mem, hva, &was_new);
+	drop_own_write_tags(c, hva);
+	p->seen = load_acquire(p->version);
+	p->gen = in->entry_gen;
+	p->live++;
+	p->used = 0;
+	p->next = in->pages[page_slot(hva)];
+	in->pages[page_slot(hva)] = p;
+	return p;
+}
+
+static bool same_line(const void *a, const void *b)
+{
+	const u64 *x = a, *y = b;
+	u64 d = 0;
+	for (unsigned k = 0; k < LINE / 8; k++)
+		d |= x[k] ^ y[k];
+	return !d;
+}
+
+/* Make sure that the page's blocks match memory now; kill them if not. */
+static void page_validate(struct cpu *c, struct code_page *p)
+{
+	struct interp *in = c->interp;
+	u32 v = load_acquire(p->version);
+
+	if (likely(v == p->seen && p->gen == in->entry_gen))
+		return;
+	const u8 *mem = (const u8 *)p->hva;
+	for (u64 m = p->used; m; m &= m - 1) {
+		unsigned l = (unsigned)__builtin_ctzll(m);
+		if (!same_line(mem + l * LINE, p->copy + l * LINE)) {
+			p->live++;
+			p->used = 0;
+			c->tlb_epoch++;
+			break;
+		}
+	}
+	p->seen = v;
+	p->gen = in->entry_gen;
+}
+
+static void page_use(struct code_page *p, unsigned line)
+{
+	if (p->used & BIT(line))
+		return;
+	memcpy(p->copy + line * LINE, (const u8 *)p->hva + line * LINE, LINE);
+	p->used |= BIT(line);
+}
+
+/* ---- decoding ---- */
+
+static const struct insn *h_ud(struct cpu *c, const struct insn *i)
+{
+	c->rip = insn_rip(c, i);
+	cpu_ud(c);
+}
+
+static const struct insn *h_too_long(struct cpu *c, const struct insn *i)
+{
+	c->rip = insn_rip(c, i);
+	cpu_gp(c, 0);
+}
+
+/* Bytes of the instruction at off from the page's copy, at most 15, extending the copy no further than needed. */
+static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struct code_page *p, unsigned off, unsigned *avail)
+{
+	unsigned line = off / LINE;
+	bool amd = cpu_is_amd(c);
+
+	for (;; line++) {
+		page_use(p, line);
+		unsigned n = (line + 1) * LINE - off;
+		*avail = n;
+		enum decode_result r = decode(d, p->copy + off, MIN(n, 15u), c->code_size, amd);
+		if (r != DECODE_MORE || (line + 1) * LINE == PAGE_SIZE)
+			return r;
+	}
+}
+
+/* Fill *i from a decode result. False: not implemented; c->insn_bytes are set. */
+static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded *d, struct insn *i, unsigned off)
+{
+	memset(i, 0, sizeof(*i));
+	i->off = (u16)off;
+	c->stat.decodes++;
+	if (r != DECODE_OK) {
+		i->fn = r == DECODE_LONG ? h_too_long : h_ud;
+		i->len = 1;
+		i->ends_block = true;
+		return true;
+	}
+	i->len = d->z.length;
+	if (lower(c, d, i))
+		return true;
+	memcpy(c->insn_bytes, d->bytes, sizeof(c->insn_bytes));
+	c->insn_len = d->z.length;
+	return false;
+}
+
+static void arena_room(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	if ((size_t)(in->arena_end - in->arena_pos) < sizeof(struct block) + sizeof(struct insn) * (BLOCK_MAX_INSNS + 2) || stub_full(c))
+		block_flush_all(c);
+}
+
+static void finish(struct cpu *c, struct block *b, bool ended)
+{
+	struct interp *in = c->interp;
+	unsigned n = b->n;
+
+	if (!ended) {
+		struct insn *e = &b->insn[n++];
+		memset(e, 0, sizeof(*e));
+		e->fn = h_block_end;
+		e->off = b->bytes;
+	}
+	in->arena_pos = (u8 *)ALIGN_UP((u64)&b->insn[n], 16);
+	struct block **h = &in->hash[(b->hva ^ (b->hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+	b->next = *h;
+	*h = b;
+}
+
+static _Noreturn void unimplemented(struct cpu *c)
+{
+	cpu_exit(c, CPU_EXIT_EMULATION);
+}
+
+/* The instruction at the end of a page that goes on in the next one: a block of its own. */
+static struct block *build_crossing(struct cpu *c, struct block *b, struct code_page *p, unsigned off, gva_t la)
+{
+	u8 bytes[15];
+	unsigned first = (unsigned)PAGE_SIZE - off;
+	struct decoded d;
+
+	u8 *host2 = exec_ptr(c, la + first);
+	if (!host2) {
+		memcpy(c->insn_bytes, p->copy + off, first);
+		c->insn_len = (u8)first;
+		unimplemented(c);
+	}
+	struct code_page *p2 = page_get(c, (u64)host2);
+	if (c->interp->npages == 1 && p2 != p) { /* page_get dropped everything: begin again */
+		return NULL;
+	}
+	page_validate(c, p2);
+	page_use(p2, 0);
+	memcpy(bytes, p->copy + off, first);
+	memcpy(bytes + first, p2->copy, 15 - first);
+	cpu_fpu_put(c);
+	enum decode_result r = decode(&d, bytes, 15, c->code_size, cpu_is_amd(c));
+	if (!make_insn(c, r, &d, &b->insn[0], 0))
+		unimplemented(c);
+	b->n = 1;
+	b->bytes = b->insn[0].len;
+	b->page2 = p2;
+	b->live2 = p2->live;
+	b->hva2 = p2->hva;
+	finish(c, b, b->insn[0].ends_block);
+	return b;
+}
+
+static bool cs_limit_ok(const struct cpu *c, u64 rip, unsigned len)
+{
+	return cpu_is_64(c) || rip + len - 1 <= c->seg[S_CS].limit;
+}
+
+static struct block *build(struct cpu *c, gva_t la, u64 hva, u32 key)
+{
+	struct interp *in = c->interp;
+	unsigned start = (unsigned)(hva & ~PAGE_MASK), off = start, avail;
+	unsigned max = c->single ? 1 : BLOCK_MAX_INSNS;
+	bool ended = false;
+	struct decoded d;
+
+	arena_room(c);
+	struct code_page *p = page_get(c, hva & PAGE_MASK);
+	page_validate(c, p);
+	struct block *b = (struct block *)in->arena_pos;
+	memset(b, 0, sizeof(*b));
+	b->hva = hva;
+	b->page = p;
+	b->live = p->live;
+	b->key = key;
+	cpu_fpu_put(c);
+	while (b->n < max && off < PAGE_SIZE) {
+		enum decode_result r = decode_in_page(c, &d, p, off, &avail);
+		if (r == DECODE_MORE) {
+			if (!b->n)
+				return build_crossing(c, b, p, off, la);
+			break;
+		}
+		struct insn *i = &b->insn[b->n];
+		if (!make_insn(c, r, &d, i, off - start)) {
+			if (!b->n)
+				unimplemented(c);
+			break;
+		}
+		b->n++;
+		off += i->len;
+		if (i->ends_block) {
+			ended = true;
+			break;
+		}
+	}
+	b->bytes = (u16)(off - start);
+	finish(c, b, ended);
+	return b;
+}
+
+/* ---- look-up ---- */
+
+static bool block_valid(struct cpu *c, struct block *b, gva_t la)
+{
+	if (b->live != b->page->live)
+		return false;
+	if (likely(!b->hva2))
+		return true;
+	if ((u64)exec_ptr(c, (la & PAGE_MASK) + PAGE_SIZE) != b->hva2)
+		return false;
+	page_validate(c, b->page2);
+	return b->live2 == b->page2->live;
+}
+
+static struct block *lookup(struct cpu *c, gva_t la, u64 hva, u32 key)
+{
+	struct interp *in = c->interp;
+	struct block **h = &in->hash[(hva ^ (hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+
+	for (struct block *b = *h; b; b = *h) {
+		if (b->live != b->page->live) {
+			*h = b->next;
+			continue;
+		}
+		if (b->hva == hva && b->key == key) {
+			page_validate(c, b->page);
+			if (block_valid(c, b, la))
+				return b;
+		}
+		h = &b->next;
+	}
+	return NULL;
+}
+
+static _Noreturn void code_not_in_ram(struct cpu *c)
+{
+	c->insn_len = 0;
+	unimplemented(c);
+}
+
+struct block *block_find(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	const struct cpu_seg *cs = &c->seg[S_CS];
+	bool is64 = cpu_is_64(c), flat = is64 || (cs->base == 0 && cs->limit == 0xffffffff);
+	u32 key = c->code_size | (u32)c->single << 4;
+	gva_t la = is64 ? c->rip : (cs->base + c->rip) & 0xffffffff;
+
+	c->code_key = key | (u32)(c->cpl == 3) << 8;
+	c->cur = NULL;
+	if (unlikely(!cs_limit_ok(c, c->rip, 1)))
+		cpu_gp(c, 0);
+	void *host = exec_ptr(c, la);
+	if (unlikely(!host))
+		code_not_in_ram(c);
+	struct block *b = lookup(c, la, (u64)host, key);
+	while (unlikely(!b))
+		b = build(c, la, (u64)host, key);
+	if (unlikely(!flat && !cs_limit_ok(c, c->rip, b->bytes))) {
+		if (b->n == 1)
+			cpu_gp(c, 0);
+		in->want_single = true;
+		return NULL;
+	}
+	if (flat && !c->single && !b->hva2) {
+		struct jump *j = jump_slot(in, c->rip);
+		j->rip = c->rip;
+		j->epoch_key = *(u64 *)&c->tlb_epoch;
+		j->version = b->page->version;
+		j->seen = b->page->seen;
+		j->b = b;
+	}
+	return b;
+}

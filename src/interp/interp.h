@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The interpreter's private state and its entry points.
+ *
+ * Read in this order: insn.h (what a decoded instruction is), loop.c (the run loop), block.c (decoding into blocks and their cache),
+ * lower.c (which handler an instruction gets), access.c (guest memory), integer.c, op_*.c.
+ */
+#ifndef USEKVM_INTERP_INTERP_H
+#define USEKVM_INTERP_INTERP_H
+
+#include <signal.h>
+#include <ucontext.h>
+
+#include "interp/insn.h"
+
+#define BLOCK_MAX_INSNS 64
+#define BLOCK_HASH_BITS 13
+#define BLOCK_ARENA_SIZE (12u << 20)
+#define CODE_PAGES_MAX 1024
+#define JUMP_BITS 11
+
+/* One guest page (by host address) that holds decoded code: a copy of its bytes proves that the code is still the same. */
+struct code_page {
+	u64 hva;      /* page-aligned host address */
+	u32 *version; /* mem/track.c's cell: bumped by every reported write */
+	u32 seen;     /* its value when `copy` was last compared */
+	u32 gen;      /* interp.entry_gen at the last comparison */
+	u32 live;     /* blocks made from this page carry the same value; bumped to kill them */
+	u64 used;     /* which 64-byte lines blocks were made from, one bit each: only those of `copy` count */
+	struct code_page *next;
+	u8 copy[PAGE_SIZE];
+};
+
+/* Straight-line instructions inside one page; only a block of a single instruction may run into a second page. */
+struct block {
+	struct block *next; /* hash chain */
+	u64 hva;            /* host address of the first byte */
+	u64 hva2;           /* host address of the second page's first byte, or 0 */
+	struct code_page *page, *page2;
+	u32 live, live2;
+	u32 key;            /* mode bits that decoding depended on */
+	u16 n;              /* instructions */
+	u16 bytes;
+	struct insn insn[];
+};
+
+struct jump {
+	u64 rip;
+	u64 epoch_key; /* cpu.tlb_epoch and cpu.code_key */
+	struct block *b;
+	u32 *version;
+	u32 seen;
+};
+
+struct interp {
+	struct jump jump[1u << JUMP_BITS]; /* rip -> block, for flat code segments, while nothing it was derived from has changed */
+	struct block *current;             /* running, for the instruction count when it is left early */
+	struct block *hash[1u << BLOCK_HASH_BITS];
+	struct code_page *pages[CODE_PAGES_MAX];
+	struct code_page *page_pool;
+	u32 npages;
+	u32 entry_gen;      /* bumped on each entry: the VMM may have written to code meanwhile */
+	u8 *arena, *arena_pos, *arena_end;
+	u64 smc[2];         /* pages of code that the running instruction writes to */
+	u32 nsmc;
+	u8 shadow;          /* interrupt shadow that the running single instruction began with */
+	bool complete_only; /* interp_complete(): stop after the pending access is done */
+	bool want_single;   /* the next instruction must run alone */
+	bool completed;
+	bool watching;      /* breakpoints are set: every data access is looked at */
+	u32 watch_hits;     /* DR6 bits of those that the running instruction met */
+};
+
+static inline struct jump *jump_slot(struct interp *in, u64 rip)
+{
+	return &in->jump[(rip ^ (rip >> JUMP_BITS)) & ((1u << JUMP_BITS) - 1)];
+}
+
+/*
+ * Finish what the VMM has just answered (c->io in state IO_DONE, or the last fragment of c->mmio done) without running further
+ * instructions. CPU_EXIT_REQUEST: nothing is pending any more. Otherwise as cpu_engine.run: the instruction needs another access.
+ */
+int interp_complete(struct cpu *c) hidden;
+
+/*
+ * A host fault (SIGSEGV, SIGBUS, SIGFPE, SIGILL) on the vCPU's thread while c->in_engine. True: handled, resume with *uc changed.
+ * Async-signal context.
+ */
+bool interp_fault(struct cpu *c, int sig, siginfo_t *info, ucontext_t *uc) hidden;
+
+/* block.c */
+struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch faults, exits on what is not implemented */
+int block_init(struct cpu *c) hidden;
+void block_destroy(struct cpu *c) hidden;
+void block_flush_all(struct cpu *c) hidden;
+
+/* lower.c: fill i from decoded bytes. False: not implemented. */
+struct decoded;
+bool lower(struct cpu *c, const struct decoded *d, struct insn *i) hidden;
+const struct insn *h_block_end(struct cpu *c, const struct insn *i) hidden; /* integer.c */
+
+/* access.c */
+void *exec_ptr(struct cpu *c, gva_t la) hidden; /* host pointer of the code byte; raises #PF; NULL: code is not in RAM */
+
+/* loop.c: the running instruction writes to this page of code; the version is bumped once more after it. */
+void interp_note_smc(struct cpu *c, u64 page) hidden;
+
+#endif

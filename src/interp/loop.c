@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The interpreter's run loop: deliver what is to be delivered, find the block at rip, run it, and again.
+ *
+ * Two ways to run. Normally blocks run one after the other, linked through the jump cache (next_block), until a request comes or an
+ * instruction wants the loop. An instruction runs alone when something must be looked at right before or after it: single step and
+ * breakpoints, an interrupt shadow, MMIO, a write to a page of code.
+ *
+ * Everything below the loop unwinds to it by __builtin_longjmp: cpu_raise (a guest fault, recorded in c->ev), cpu_exit (leave the
+ * engine), need_single (run that instruction again, alone). Handlers change guest state only when nothing can fault any more, so
+ * unwinding leaves the state at the instruction's start.
+ */
+#include <errno.h>
+
+#include "base/string.h"
+#include "cpu/cpuid.h"
+#include "interp/debug.h"
+#include "interp/event.h"
+#include "interp/fast.h"
+#include "interp/ops.h"
+#include "interp/stub.h"
+#include "mem/mem.h"
+
+enum { UNWIND_RAISE, UNWIND_EXIT, UNWIND_SINGLE };
+
+static _Noreturn noinline void unwind(struct cpu *c, int why)
+{
+	c->unwind = why;
+	__builtin_longjmp(c->jmp, 1);
+}
+
+_Noreturn void cpu_raise(struct cpu *c, unsigned vector, bool has_error, u32 error)
+{
+	c->stat.exceptions++;
+	if (!event_raise(c, vector, has_error, error)) {
+		c->exit = CPU_EXIT_SHUTDOWN;
+		unwind(c, UNWIND_EXIT);
+	}
+	unwind(c, UNWIND_RAISE);
+}
+
+_Noreturn void cpu_exit(struct cpu *c, int exit)
+{
+	c->exit = exit;
+	unwind(c, UNWIND_EXIT);
+}
+
+void need_single(struct cpu *c)
+{
+	if (c->single)
+		return;
+	if (c->cur)
+		c->rip = insn_rip(c, c->cur);
+	unwind(c, UNWIND_SINGLE);
+}
+
+void interp_note_smc(struct cpu *c, u64 page)
+{
+	struct interp *in = c->interp;
+	if (in->nsmc < ARRAY_SIZE(in->smc))
+		in->smc[in->nsmc++] = page;
+}
+
+/* ---- op functions ---- */
+
+static always_inline void run_op(struct cpu *c, const struct insn *i)
+{
+	c->cur = i;
+	c->rip = insn_rip(c, i);
+	c->next_rip = (c->rip + i->len) & rip_mask(c);
+	i->op(c, i);
+	c->rip = c->next_rip;
+}
+
+const struct insn *h_op(struct cpu *c, const struct insn *i)
+{
+	run_op(c, i);
+	NEXT(c, i);
+}
+
+const struct insn *h_op_end(struct cpu *c, const struct insn *i)
+{
+	run_op(c, i);
+	return NULL;
+}
+
+/* ---- one instruction alone ---- */
+
+static void run_block(struct cpu *c, struct block *b)
+{
+	struct interp *in = c->interp;
+
+	in->current = b;
+	c->gpr[SLOT_BLOCK_RIP] = c->rip;
+	c->stat.insns += b->n;
+	c->stat.blocks++;
+	const struct insn *i = b->insn;
+#ifdef USEKVM_LOOP_DISPATCH
+	while (i)
+		i = i->fn(c, i);
+#else
+	i->fn(c, i);
+#endif
+}
+
+static void after_single(struct cpu *c)
+{
+	struct interp *in = c->interp;
+
+	c->single = false;
+	c->stop = 0;
+	c->mmio.n = c->mmio.replay = 0;
+	for (unsigned k = 0; k < in->nsmc; k++)
+		mem_note_write(c->mem, in->smc[k]);
+	in->nsmc = 0;
+}
+
+static void check_code_breakpoint(struct cpu *c)
+{
+	if (likely(!debug_active(c)) || c->rflags & X86_RF)
+		return;
+	u32 hit = debug_match_code(c, cpu_is_64(c) ? c->rip : (u32)(c->seg[S_CS].base + c->rip));
+	if (hit)
+		debug_raise(c, hit);
+}
+
+/* IRET brings its own RF; every other instruction clears it when it completes (SDM 3, 17.3.1.1). */
+static bool loads_flags(const struct insn *i)
+{
+	return i->op == op_iret;
+}
+
+static void run_single(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	bool tf = c->rflags & X86_TF, rf = c->rflags & X86_RF, vmm_step = c->gdbg.flags & KVM_GUESTDBG_SINGLESTEP;
+
+	in->want_single = false;
+	in->shadow = c->ev.shadow;
+	in->watch_hits = 0;
+	if (in->watching != debug_active(c)) {
+		in->watching = !in->watching;
+		cpu_tlb_flush(c);
+	}
+	c->mmio.replay = 0;
+	c->single = true;
+	c->stop = 1;
+	check_code_breakpoint(c);
+	u64 rip = c->rip;
+	struct block *b = block_find(c);
+	if (!b)
+		b = block_find(c); /* single now: at most one instruction, or #GP */
+	c->ev.shadow = 0;
+	run_block(c, b);
+	in->current = NULL;
+	if (rf && c->rip != rip && !loads_flags(&b->insn[0]))
+		c->rflags &= ~X86_RF;
+	if (in->shadow && !c->ev.shadow && (c->ev.want_irq_window || c->ev.want_nmi_window))
+		cpu_request(c, CPU_REQ_EVENT); /* STI asked while its shadow still held */
+	after_single(c);
+	u32 hits = in->watch_hits;
+	if (unlikely((tf || vmm_step || hits) && !(c->ev.shadow & KVM_X86_SHADOW_INT_MOV_SS)))
+		debug_raise(c, hits | (tf || vmm_step ? DR6_BS : 0));
+}
+
+static bool alone(struct cpu *c)
+{
+	return c->interp->want_single | !!(c->rflags & (X86_TF | X86_RF)) | !!c->ev.shadow | !!c->gdbg.flags | debug_active(c) | c->interp->watching;
+}
+
+/* ---- the loop ---- */
+
+static void deliver(struct cpu *c)
+{
+	c->single = true; /* a stack on MMIO or on a page of code needs no special care here */
+	c->mmio.replay = 0;
+	event_run(c);
+	after_single(c);
+}
+
+/* Answers that the VMM left before the last entry. */
+static void finish_pending(struct cpu *c)
+{
+	if (c->io.state == IO_DONE) {
+		c->ev.shadow = 0;
+		c->single = true;
+		c->mmio.replay = 0;
+		interp_complete_io(c);
+		after_single(c);
+	}
+	if (c->mmio.n && !event_injected(c)) {
+		if (c->mmio.frag[c->mmio.n - 1].done && c->mmio.rip == c->rip)
+			run_single(c);
+		else
+			c->mmio.n = 0;
+	}
+}
+
+static int loop(struct cpu *c)
+{
+	struct interp *in = c->interp;
+
+	for (;;) {
+		if (unlikely(load_relaxed(&c->requests) & CPU_REQ_CODE)) {
+			__atomic_fetch_and(&c->requests, ~(u32)CPU_REQ_CODE, __ATOMIC_SEQ_CST);
+			block_flush_all(c);
+		}
+		if (unlikely(c->mmio.n || c->io.state == IO_DONE))
+			finish_pending(c);
+		if (unlikely(event_injected(c)))
+			deliver(c);
+		if (unlikely(load_acquire(&c->requests) || in->complete_only))
+			return CPU_EXIT_REQUEST;
+		if (unlikely(alone(c))) {
+			run_single(c);
+			continue;
+		}
+		struct block *b = block_find(c);
+		if (likely(b))
+			run_block(c, b);
+		in->current = NULL;
+	}
+}
+
+/* An instruction was left in the middle: what it and the rest of its block did not execute is not counted. */
+static void uncount(struct cpu *c)
+{
+	struct block *b = c->interp->current;
+	if (b && c->cur >= b->insn && c->cur < b->insn + b->n)
+		c->stat.insns -= (u64)(b->n - (c->cur - b->insn));
+	c->interp->current = NULL;
+}
+
+/* True: go on in the loop. */
+static bool unwound(struct cpu *c)
+{
+	struct interp *in = c->interp;
+
+	uncount(c);
+	if (c->unwind == UNWIND_SINGLE) {
+		in->want_single = true;
+		c->single = false;
+		c->stop = 0;
+		return true;
+	}
+	if (c->single && c->unwind == UNWIND_EXIT && c->exit != CPU_EXIT_HLT)
+		c->ev.shadow = in->shadow; /* the instruction is not done yet */
+	in->shadow = 0;
+	unsigned n = c->mmio.n;
+	after_single(c);
+	if (c->unwind == UNWIND_EXIT && c->exit == CPU_EXIT_MMIO)
+		c->mmio.n = n;
+	return c->unwind == UNWIND_RAISE;
+}
+
+static int enter(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	int ret;
+
+	in->entry_gen++;
+	c->tlb_epoch++;
+	c->in_engine = true;
+	if (__builtin_setjmp(c->jmp)) {
+		if (!unwound(c)) {
+			ret = c->exit;
+			goto out;
+		}
+	}
+	ret = loop(c);
+out:
+	c->in_engine = false;
+	cpu_fpu_put(c);
+	return ret;
+}
+
+static int run(struct cpu *c)
+{
+	c->interp->complete_only = false;
+	return enter(c);
+}
+
+int interp_complete(struct cpu *c)
+{
+	if (c->io.state != IO_DONE && !c->mmio.n)
+		return CPU_EXIT_REQUEST;
+	c->interp->complete_only = true;
+	return enter(c);
+}
+
+static int init(struct cpu *c)
+{
+	int r = block_init(c);
+	if (r)
+		return r;
+	r = stub_init(c);
+	if (r)
+		block_destroy(c);
+	return r;
+}
+
+static void destroy(struct cpu *c)
+{
+	stub_destroy(c);
+	block_destroy(c);
+}
+
+const struct cpu_engine interp_engine = { "interp", init, destroy, run };

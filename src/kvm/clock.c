@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * kvmclock and the guest's TSC.
+ *
+ * The guest's paravirtual time is a function of the host's TSC alone (one base for the VM), so all vCPUs agree to the nanosecond and the page of
+ * a vCPU is rewritten only when the VMM sets the clock or a TSC moves. The frequency is measured once a process.
+ */
+#include "kvm/kvm.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "base/string.h"
+#include "base/sys.h"
+
+#define MSR_KVM_WALL_CLOCK 0x11
+#define MSR_KVM_SYSTEM_TIME 0x12
+#define MSR_KVM_WALL_CLOCK_NEW 0x4b564d00
+#define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
+#define MSR_KVM_ASYNC_PF_EN 0x4b564d02
+#define MSR_KVM_STEAL_TIME 0x4b564d03
+#define MSR_KVM_PV_EOI_EN 0x4b564d04
+#define MSR_KVM_POLL_CONTROL 0x4b564d05
+
+/* The guest's side: Linux's pvclock ABI. */
+struct pvclock_time {
+	u32 version, pad0;
+	u64 tsc_timestamp, system_time;
+	u32 mul;
+	s8 shift;
+	u8 flags;
+	u8 pad[2];
+};
+_Static_assert(sizeof(struct pvclock_time) == 32, "pvclock ABI");
+enum { PVCLOCK_TSC_STABLE = 1, PVCLOCK_GUEST_STOPPED = 2 };
+
+struct pvclock_wall {
+	u32 version, sec, nsec;
+};
+
+static void choose_scale(struct kvm_clock *k)
+{
+	/* ns per tick as a 32-bit binary fraction and a shift of the tick count: 0.5 <= mul / 2^32 < 1. */
+	u64 ns = 1000000, ticks = k->khz;
+
+	k->shift = 0;
+	while (ticks <= ns) {
+		ticks <<= 1;
+		k->shift++;
+	}
+	while (ticks > 2 * ns) {
+		ticks >>= 1;
+		k->shift--;
+	}
+	ticks = k->khz;
+	u128 frac = ((u128)ns << 32);
+	if (k->shift >= 0)
+		frac = frac / ((u128)ticks << k->shift);
+	else
+		frac = (frac << -k->shift) / ticks;
+	k->mul = frac > 0xffffffffu ? 0xffffffffu : (u32)frac;
+}
+
+static bool tsc_invariant(void)
+{
+	u32 a = 0x80000000, b, c, d;
+
+	__asm__("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d) : "2"(0));
+	if (a < 0x80000007)
+		return false;
+	a = 0x80000007;
+	__asm__("cpuid" : "+a"(a), "=b"(b), "=c"(c), "=d"(d) : "2"(0));
+	return d & (1u << 8);
+}
+
+void kvm_clock_init(struct kvm *kvm)
+{
+	struct kvm_clock *k = &kvm->clock;
+
+	k->khz = process_tsc_khz();
+	k->stable = tsc_invariant();
+	choose_scale(k);
+	k->base_tsc = host_rdtsc();
+	k->offset = 0;
+}
+
+u64 kvm_tsc_to_ns(const struct kvm *kvm, u64 delta)
+{
+	const struct kvm_clock *k = &kvm->clock;
+	u128 d = delta;
+
+	d = k->shift >= 0 ? d << k->shift : d >> -k->shift;
+	d = (d * k->mul) >> 32;
+	return d > ~0ull ? ~0ull : (u64)d;
+}
+
+u64 kvm_clock_ns(const struct kvm *kvm, u64 host_tsc)
+{
+	return kvm_tsc_to_ns(kvm, host_tsc - kvm->clock.base_tsc) + (u64)kvm->clock.offset;
+}
+
+int kvm_get_clock(struct kvm *kvm, struct kvm_clock_data *d)
+{
+	memset(d, 0, sizeof(*d));
+	mutex_lock(&kvm->lock);
+	u64 tsc = host_rdtsc();
+	d->clock = kvm_clock_ns(kvm, tsc);
+	mutex_unlock(&kvm->lock);
+	if (kvm->clock.stable) {
+		d->flags = KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
+		d->host_tsc = tsc;
+		d->realtime = sys_clock_ns(CLOCK_REALTIME);
+	}
+	return 0;
+}
+
+int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
+{
+	u64 value = d->clock;
+
+	if (d->flags & ~(u32)KVM_CLOCK_REALTIME)
+		return -EINVAL;
+	if (d->flags & KVM_CLOCK_REALTIME) {
+		u64 now = sys_clock_ns(CLOCK_REALTIME);
+
+		if (now > d->realtime) /* time passed since the value was taken, on another host perhaps */
+			value += now - d->realtime;
+	}
+	mutex_lock(&kvm->lock);
+	kvm->clock.base_tsc = host_rdtsc();
+	kvm->clock.offset = (s64)value;
+	mutex_unlock(&kvm->lock);
+	kvm_request_all(kvm, CPU_REQ_CLOCK);
+	return 0;
+}
+
+/* ---- the guest's pages ---- */
+
+/* Odd version: being written. The reader on another vCPU looks at it before and after. */
+static int write_versioned(struct kvm_vcpu *v, gpa_t gpa, void *page, unsigned len)
+{
+	struct guest_mem *m = &v->kvm->mem;
+	u32 version = 0;
+
+	if (mem_read(m, gpa, &version, sizeof(version)))
+		return -EFAULT;
+	version = (version | 1) + (version & 1 ? 2 : 0);
+	if (mem_write(m, gpa, &version, sizeof(version)))
+		return -EFAULT;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (mem_write(m, gpa + sizeof(version), (u8 *)page + sizeof(version), len - sizeof(version)))
+		return -EFAULT;
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	version++;
+	return mem_write(m, gpa, &version, sizeof(version));
+}
+
+void vcpu_write_clock(struct kvm_vcpu *v)
+{
+	struct kvm *kvm = v->kvm;
+	struct pvclock_time t = { .mul = kvm->clock.mul, .shift = kvm->clock.shift };
+
+	v->pv.seen_tsc_offset = v->cpu.tsc_offset;
+	if (!(v->pv.system_time & 1))
+		return;
+	mutex_lock(&kvm->lock);
+	u64 tsc = host_rdtsc();
+	t.system_time = kvm_clock_ns(kvm, tsc);
+	if (kvm->clock.stable && v->cpu.tsc_offset == kvm->clock.tsc_offset)
+		t.flags |= PVCLOCK_TSC_STABLE;
+	mutex_unlock(&kvm->lock);
+	t.tsc_timestamp = tsc + v->cpu.tsc_offset;
+	if (v->pv.stopped)
+		t.flags |= PVCLOCK_GUEST_STOPPED;
+	v->pv.stopped = false;
+	write_versioned(v, v->pv.system_time & ~1ull, &t, sizeof(t));
+}
+
+static void write_wall_clock(struct kvm_vcpu *v, gpa_t gpa)
+{
+	struct kvm *kvm = v->kvm;
+	struct pvclock_wall w = { 0 };
+
+	if (!gpa)
+		return;
+	mutex_lock(&kvm->lock);
+	u64 boot = sys_clock_ns(CLOCK_REALTIME) - kvm_clock_ns(kvm, host_rdtsc());
+	mutex_unlock(&kvm->lock);
+	w.sec = (u32)(boot / 1000000000);
+	w.nsec = (u32)(boot % 1000000000);
+	write_versioned(v, gpa, &w, sizeof(w));
+}
+
+int vcpu_kvmclock_ctrl(struct kvm_vcpu *v)
+{
+	if (!(v->pv.system_time & 1))
+		return -EINVAL;
+	v->pv.stopped = true;
+	cpu_request(&v->cpu, CPU_REQ_CLOCK);
+	return 0;
+}
+
+/* ---- TSC ---- */
+
+void vcpu_tsc_moved(struct kvm_vcpu *v)
+{
+	if (v->lapic.present)
+		lapic_tsc_changed(&v->lapic);
+	vcpu_write_clock(v);
+}
+
+/*
+ * A VMM sets the TSCs of its vCPUs one after the other and means them equal: a value of 0, or one that is within a second of what the last one set
+ * would read by now, gets the same offset. Under kvm.lock for a vCPU being made, which nobody else sees.
+ */
+static void sync_tsc(struct kvm_vcpu *v, u64 value)
+{
+	struct kvm_clock *k = &v->kvm->clock;
+	u64 now = host_rdtsc(), expected = k->tsc_write + (now - k->tsc_write_host);
+	u64 diff = value > expected ? value - expected : expected - value;
+
+	if (k->tsc_set && (!value || diff < (u64)k->khz * 1000)) {
+		v->cpu.tsc_offset = k->tsc_offset;
+		return;
+	}
+	k->tsc_set = true;
+	k->tsc_write = value;
+	k->tsc_write_host = now;
+	k->tsc_offset = value - now;
+	v->cpu.tsc_offset = k->tsc_offset;
+}
+
+void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value)
+{
+	if (!v->run_ready) {
+		sync_tsc(v, value);
+		v->run_ready = true;
+	} else {
+		mutex_lock(&v->kvm->lock);
+		sync_tsc(v, value);
+		mutex_unlock(&v->kvm->lock);
+		cpu_request(&v->cpu, CPU_REQ_CLOCK);
+	}
+	if (v->lapic.present)
+		lapic_tsc_changed(&v->lapic);
+}
+
+/* ---- MSRs ---- */
+
+int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val)
+{
+	const struct kvm_pvclock *pv = &v->pv;
+
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		*val = pv->wall_clock;
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		*val = pv->system_time;
+		return 0;
+	case MSR_KVM_ASYNC_PF_EN:
+		*val = pv->async_pf_en;
+		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*val = pv->steal_time;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*val = pv->pv_eoi;
+		return 0;
+	case MSR_KVM_POLL_CONTROL:
+		*val = 1;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* Features that CPUID does not show can be switched off by the guest, not on; the VMM's values are kept for it to read back. */
+static int set_absent(u64 *msr, u64 val, bool host)
+{
+	if (!host && val & 1)
+		return -EINVAL;
+	*msr = val;
+	return 0;
+}
+
+int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host)
+{
+	struct kvm_pvclock *pv = &v->pv;
+
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_WALL_CLOCK_NEW:
+		pv->wall_clock = val;
+		write_wall_clock(v, val);
+		return 0;
+	case MSR_KVM_SYSTEM_TIME:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		pv->system_time = val;
+		if (!host)
+			vcpu_write_clock(v); /* the guest reads it right after */
+		else
+			cpu_request(&v->cpu, CPU_REQ_CLOCK);
+		return 0;
+	case MSR_KVM_ASYNC_PF_EN:
+		return set_absent(&pv->async_pf_en, val, host);
+	case MSR_KVM_STEAL_TIME:
+		return set_absent(&pv->steal_time, val, host);
+	case MSR_KVM_PV_EOI_EN:
+		return set_absent(&pv->pv_eoi, val, host);
+	case MSR_KVM_POLL_CONTROL:
+		return val <= 1 ? 0 : -EINVAL;
+	}
+	return -ENOENT;
+}

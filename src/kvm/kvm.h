@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * struct kvm and struct kvm_vcpu: a virtual machine and its processors, made of the small objects that the lower folders own.
+ *
+ * Read in this order: vm.c and vcpu.c (making and ending), run.c (KVM_RUN: requests, injection, engine, exit), block.c (sleeping in HLT,
+ * INIT and SIPI), requests.c (how one thread gets another out of the engine), ops.c (what the engine asks), then one file for each
+ * group of state that the VMM gets and sets.
+ *
+ * Lifetime: a VM has one reference for its fd, one for each vCPU fd and one for each device fd. vCPUs live as long as their VM, so that an id
+ * stays taken when its fd is closed, as with the kernel. A call in flight holds its fd's vfile (vfile/vfile.h).
+ *
+ * Locks, outer first: kvm_vcpu.lock (one call on a vCPU at a time), kvm.lock (creation, clock), then those of mem, iobus and irqchip. A
+ * vCPU's state is touched with its lock held only; others reach it through vcpu_kick() and the atomic words of cpu and lapic.
+ */
+#ifndef USEKVM_KVM_KVM_H
+#define USEKVM_KVM_KVM_H
+
+#include <linux/kvm.h>
+
+#include "base/lock.h"
+#include "base/process.h"
+#include "base/qsbr.h"
+#include "base/service.h"
+#include "base/sig.h"
+#include "cpu/cpu.h"
+#include "iobus/iobus.h"
+#include "irqchip/irqchip.h"
+#include "mem/mem.h"
+#include "vfile/vfile.h"
+
+#define KVM_VCPUS_MAX 1024
+#define KVM_VCPU_IDS_MAX 4096
+#define KVM_VCPU_MMAP_PAGES 3
+#define KVM_PIO_PAGE 1
+#define KVM_RING_PAGE 2
+#define KVM_EXIT_REASONS 48
+
+struct kvm;
+
+/* kvmclock of the VM: guest time is a pure function of the host's TSC, so that every vCPU sees the same one. */
+struct kvm_clock {
+	u64 base_tsc;  /* host TSC at which kvmclock would read `offset` */
+	s64 offset;    /* ns */
+	u32 khz;       /* host TSC */
+	u32 mul;       /* ns = ((tsc << shift) * mul) >> 32 */
+	s8 shift;
+	bool stable;   /* the host says its TSC is invariant */
+	u64 tsc_offset, tsc_write, tsc_write_host; /* the last time a TSC was set: vCPUs set alike run alike */
+	bool tsc_set;
+};
+
+struct kvm {
+	struct guest_mem mem;
+	struct iobus bus;
+	struct irqchip irq;
+	struct qsbr qsbr;
+	struct service *svc;
+	struct vfile vf;
+	u32 refs;
+	int fd;              /* number at creation, for KVM_SET_MEMORY_REGION; may be closed later */
+	struct mutex lock;
+	struct kvm_clock clock;
+	u32 nvcpus;          /* store_release after the slot */
+	struct kvm_vcpu *vcpus[KVM_VCPUS_MAX];
+	u32 max_vcpu_id;     /* KVM_CAP_MAX_VCPU_ID, 0: not set */
+	u64 tss_addr, identity_map;
+	u32 mmu_pages;
+	bool memory_owned;
+	struct process_node node;
+};
+
+struct kvm_pvclock {
+	u64 system_time, wall_clock; /* MSRs */
+	u64 async_pf_en, steal_time, pv_eoi; /* kept for VMMs that write them without asking CPUID */
+	bool stopped;
+	u64 seen_tsc_offset;
+};
+
+struct kvm_vcpu {
+	struct cpu cpu;
+	struct lapic lapic;
+	struct qsbr_reader reader;
+	struct kvm *kvm;
+	u32 id, idx;
+	struct mutex lock;
+	struct kvm_run *run;     /* the first of the three pages of the vCPU's memfd */
+	u8 *pio_data;
+	const struct cpu_engine *engine;
+	u32 sleeping;            /* atomic: in futex_wait on cpu.requests */
+	u32 mp_state;
+	int eoi_exit;            /* vector to tell the VMM of (split irqchip), or -1 */
+	int user_irq;            /* KVM_INTERRUPT's vector waiting, or -1 */
+	bool pending_io, pending_mmio; /* the VMM has an access to answer */
+	bool ran;                /* KVM_RUN was called: CPUID is fixed */
+	bool triple_fault;       /* a machine check that cannot be delivered: KVM_EXIT_SHUTDOWN */
+	bool run_ready;          /* made: its TSC has been set once */
+	bool tpr_reporting;
+	bool masked;             /* KVM_SET_SIGNAL_MASK in force */
+	u64 sig_mask;
+	u64 cr8;                 /* without LAPIC */
+	u64 vapic_addr;
+	u32 pauses;
+	struct kvm_pvclock pv;
+	struct vfile vf;
+	struct {
+		u64 exits[KVM_EXIT_REASONS], runs, intr, halts, guest_tsc, vmm_tsc, left_at;
+	} stat;
+};
+
+/* One KVM_RUN: what the signal wrapper finds. On the caller's stack, since a vCPU may be gone when the VMM's handlers run. */
+struct vcpu_sig {
+	struct sig_run sig;
+	struct kvm_vcpu *vcpu;
+};
+
+static inline struct kvm_vcpu *cpu_vcpu(struct cpu *c)
+{
+	return container_of(c, struct kvm_vcpu, cpu);
+}
+static inline struct kvm_vcpu *lapic_vcpu(struct lapic *l)
+{
+	return container_of(l, struct kvm_vcpu, lapic);
+}
+static inline bool kvm_pic_in_kernel(const struct kvm *kvm)
+{
+	return kvm->irq.kernel;
+}
+static inline bool kvm_lapics_in_kernel(const struct kvm *kvm)
+{
+	return kvm->irq.kernel || kvm->irq.split;
+}
+static inline bool vcpu_is_bsp(const struct kvm_vcpu *v)
+{
+	return v->id == v->kvm->irq.boot_id;
+}
+
+/* vm.c */
+extern const struct vfile_ops kvm_vm_ops hidden;
+int kvm_create_vm(void) hidden; /* fd or -errno */
+void kvm_get(struct kvm *kvm) hidden;
+void kvm_put(struct kvm *kvm) hidden;
+int kvm_create_irqchip(struct kvm *kvm) hidden;
+int kvm_split_irqchip(struct kvm *kvm, u64 pins) hidden;
+int kvm_set_memory_region(struct kvm *kvm, const struct kvm_memory_region *r) hidden;
+/* Counters of all VMs of the process, those that are gone included. */
+enum { KSTAT_EXIT0, KSTAT_RUNS = KVM_EXIT_REASONS, KSTAT_INTR, KSTAT_HALTS, KSTAT_GUEST_TSC, KSTAT_VMM_TSC, KSTAT_CPU0, KSTAT_COUNT = KSTAT_CPU0 + 10 };
+void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus) hidden;
+
+/* vcpu.c */
+extern const struct vfile_ops kvm_vcpu_ops hidden;
+int kvm_create_vcpu(struct kvm *kvm, u32 id) hidden; /* fd or -errno */
+void vcpu_free(struct kvm_vcpu *v) hidden;
+void vcpu_reset(struct kvm_vcpu *v, bool init) hidden;
+int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n) hidden;
+
+/* run.c: KVM_RUN, with the vCPU's lock held and `s` entered. */
+void vcpu_sig_init(struct vcpu_sig *s, struct kvm_vcpu *v) hidden;
+int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s) hidden;
+/* Handle cpu.requests but KICK; returns the bits that were set. Inside the read section, between guest instructions. */
+u32 vcpu_process_requests(struct kvm_vcpu *v) hidden;
+
+/* ops.c */
+extern const struct cpu_ops kvm_cpu_ops hidden;
+
+/* block.c */
+/* Is there something that ends HLT, or that this mp_state waits for? */
+bool vcpu_runnable(struct kvm_vcpu *v) hidden;
+/* Sleep until vcpu_runnable() or a kick. Called inside the read section, which it leaves meanwhile. 0, or -EINTR. */
+int vcpu_block(struct kvm_vcpu *v, struct vcpu_sig *s) hidden;
+/* INIT and SIPI that have arrived. */
+void vcpu_accept_events(struct kvm_vcpu *v) hidden;
+int vcpu_get_mp_state(struct kvm_vcpu *v, struct kvm_mp_state *m) hidden;
+int vcpu_set_mp_state(struct kvm_vcpu *v, const struct kvm_mp_state *m) hidden;
+/* Can an external interrupt be had from the in-kernel chips? */
+bool vcpu_has_interrupt(struct kvm_vcpu *v) hidden;
+void vcpu_collect_nmi(struct kvm_vcpu *v) hidden;
+
+/* requests.c */
+extern const struct mem_ops kvm_mem_ops hidden;
+extern const struct iobus_ops kvm_iobus_ops hidden;
+extern const struct irq_ops kvm_irq_ops hidden;
+void vcpu_kick(struct kvm_vcpu *v, u32 bits) hidden;
+void kvm_request_all(struct kvm *kvm, u32 bits) hidden;
+void kvm_synchronize(struct kvm *kvm) hidden;
+
+/* clock.c */
+void kvm_clock_init(struct kvm *kvm) hidden;
+u64 kvm_clock_ns(const struct kvm *kvm, u64 host_tsc) hidden;
+u64 kvm_tsc_to_ns(const struct kvm *kvm, u64 delta) hidden;
+int kvm_get_clock(struct kvm *kvm, struct kvm_clock_data *d) hidden;
+int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d) hidden;
+void vcpu_write_clock(struct kvm_vcpu *v) hidden;
+int vcpu_kvmclock_ctrl(struct kvm_vcpu *v) hidden;
+void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value) hidden; /* the VMM sets the guest's TSC */
+void vcpu_tsc_moved(struct kvm_vcpu *v) hidden;           /* the guest did */
+/* 0x11, 0x12, 0x4b564d00..; -ENOENT: not these. */
+int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val) hidden;
+int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host) hidden;
+
+/* msrs.c */
+int vcpu_get_msr(struct kvm_vcpu *v, u32 index, u64 *val) hidden; /* for the VMM; 0 or -errno */
+int vcpu_set_msr(struct kvm_vcpu *v, u32 index, u64 val) hidden;
+unsigned kvm_msr_list(u32 *index, unsigned n) hidden;
+
+/* state_*.c. Inside the vCPU's lock. */
+void vcpu_get_regs(struct kvm_vcpu *v, struct kvm_regs *r) hidden;
+int vcpu_set_regs(struct kvm_vcpu *v, const struct kvm_regs *r) hidden;
+void vcpu_get_sregs(struct kvm_vcpu *v, struct kvm_sregs *s) hidden;
+int vcpu_set_sregs(struct kvm_vcpu *v, const struct kvm_sregs *s) hidden;
+void vcpu_get_sregs2(struct kvm_vcpu *v, struct kvm_sregs2 *s) hidden;
+int vcpu_set_sregs2(struct kvm_vcpu *v, const struct kvm_sregs2 *s) hidden;
+void vcpu_get_fpu(struct kvm_vcpu *v, struct kvm_fpu *f) hidden;
+int vcpu_set_fpu(struct kvm_vcpu *v, const struct kvm_fpu *f) hidden;
+void vcpu_get_xsave(struct kvm_vcpu *v, void *area) hidden; /* CPU_XSAVE_SIZE bytes */
+int vcpu_set_xsave(struct kvm_vcpu *v, const void *area) hidden;
+void vcpu_get_xcrs(struct kvm_vcpu *v, struct kvm_xcrs *x) hidden;
+int vcpu_set_xcrs(struct kvm_vcpu *v, const struct kvm_xcrs *x) hidden;
+void vcpu_get_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e) hidden;
+int vcpu_set_events(struct kvm_vcpu *v, const struct kvm_vcpu_events *e) hidden;
+int vcpu_interrupt(struct kvm_vcpu *v, u32 irq) hidden;
+int vcpu_nmi(struct kvm_vcpu *v) hidden;
+int vcpu_setup_mce(struct kvm_vcpu *v, u64 cap) hidden;
+int vcpu_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *m) hidden;
+void vcpu_get_debugregs(struct kvm_vcpu *v, struct kvm_debugregs *d) hidden;
+int vcpu_set_debugregs(struct kvm_vcpu *v, const struct kvm_debugregs *d) hidden;
+int vcpu_set_guest_debug(struct kvm_vcpu *v, const struct kvm_guest_debug *d) hidden;
+int vcpu_debug_guest(struct kvm_vcpu *v, const struct kvm_debug_guest *d) hidden;
+int vcpu_translate(struct kvm_vcpu *v, struct kvm_translation *t) hidden;
+u64 vcpu_get_cr8(struct kvm_vcpu *v) hidden;
+void vcpu_set_cr8(struct kvm_vcpu *v, u64 val) hidden;
+
+#define KVM_MCG_CAP_SUPPORTED ((1ull << 24) | (1ull << 8)) /* SER_P, CTL_P */
+
+#endif

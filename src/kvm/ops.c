@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an engine asks of the machine around its vCPU (struct cpu_ops): port and MMIO accesses, the MSRs that are not plain CPU state, CR8,
+ * hypercalls. Called on the vCPU's thread inside the read section.
+ */
+#include "kvm/kvm.h"
+
+#include <errno.h>
+
+#include "base/sys.h"
+#include "cpu/cpuid.h"
+
+#define KVM_HC_VAPIC_POLL_IRQ 1
+#define KVM_ENOSYS 1000
+#define KVM_EPERM 1
+
+static int op_pio(struct cpu *c, u16 port, unsigned size, unsigned count, void *data, bool write)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	struct iobus *bus = &v->kvm->bus;
+	u8 *p = data;
+
+	/* A device takes all items of a string or none: whether it answers the first decides. */
+	for (unsigned i = 0; i < count; i++, p += size) {
+		int r = write ? iobus_write(bus, IO_PIO, v, port, size, p) : iobus_read(bus, IO_PIO, v, port, size, p);
+
+		if (r && !i)
+			return 1;
+		if (r && !write)
+			for (unsigned k = 0; k < size; k++)
+				p[k] = 0xff;
+	}
+	return 0;
+}
+
+static bool in_lapic_page(const struct kvm_vcpu *v, gpa_t gpa)
+{
+	const u64 enabled = 1u << 11, x2apic = 1u << 10;
+
+	return v->lapic.present && (v->lapic.base & (enabled | x2apic)) == enabled &&
+	       (gpa & PAGE_MASK) == (v->lapic.base & 0xffffffffff000ull);
+}
+
+static int op_mmio(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool write)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	struct iobus *bus = &v->kvm->bus;
+
+	if (in_lapic_page(v, gpa)) {
+		u32 off = gpa & ~PAGE_MASK;
+
+		if (write)
+			lapic_mmio_write(&v->lapic, off, len, data);
+		else
+			lapic_mmio_read(&v->lapic, off, len, data);
+		return 0;
+	}
+	int r = write ? iobus_write(bus, IO_MMIO, v, gpa, len, data) : iobus_read(bus, IO_MMIO, v, gpa, len, data);
+	return r ? 1 : 0;
+}
+
+static int op_rdmsr(struct cpu *c, u32 index, u64 *value)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	int r = lapic_rdmsr(&v->lapic, index, value);
+
+	return r == -ENOENT ? vcpu_clock_rdmsr(v, index, value) : r;
+}
+
+static int op_wrmsr(struct cpu *c, u32 index, u64 value)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	int r = lapic_wrmsr(&v->lapic, index, value, false);
+
+	return r == -ENOENT ? vcpu_clock_wrmsr(v, index, value, false) : r;
+}
+
+u64 vcpu_get_cr8(struct kvm_vcpu *v)
+{
+	return v->lapic.present ? lapic_get_tpr(&v->lapic) : v->cr8;
+}
+
+void vcpu_set_cr8(struct kvm_vcpu *v, u64 val)
+{
+	if (v->lapic.present)
+		lapic_set_tpr(&v->lapic, val);
+	else
+		v->cr8 = val;
+}
+
+static u64 op_get_tpr(struct cpu *c)
+{
+	return vcpu_get_cr8(cpu_vcpu(c));
+}
+
+static void op_set_tpr(struct cpu *c, u64 tpr)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+
+	vcpu_set_cr8(v, tpr);
+	cpu_request(c, CPU_REQ_EVENT);
+}
+
+/* No hypercall that does anything is shown in CPUID. */
+static int op_hypercall(struct cpu *c)
+{
+	u64 nr = c->gpr[R_AX];
+	s64 ret = -KVM_ENOSYS;
+
+	if (!cpu_is_64(c))
+		nr = (u32)nr;
+	if (c->cpl)
+		ret = -KVM_EPERM;
+	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+		ret = 0;
+	c->gpr[R_AX] = cpu_is_64(c) ? (u64)ret : (u32)ret;
+	return 0;
+}
+
+/* Guest memory is ordinary memory of the host, and no device reaches it but through the host's coherent caches. */
+static void op_wbinvd(struct cpu *c)
+{
+}
+
+/* Guests with several vCPUs on fewer host CPUs spin for each other: let the other run. */
+static void op_pause(struct cpu *c)
+{
+	struct kvm_vcpu *v = cpu_vcpu(c);
+
+	if (load_relaxed(&v->kvm->nvcpus) > 1 && !(++v->pauses & 63))
+		sys_yield();
+}
+
+const struct cpu_ops kvm_cpu_ops = {
+	.pio = op_pio,
+	.mmio = op_mmio,
+	.rdmsr = op_rdmsr,
+	.wrmsr = op_wrmsr,
+	.get_tpr = op_get_tpr,
+	.set_tpr = op_set_tpr,
+	.hypercall = op_hypercall,
+	.wbinvd = op_wbinvd,
+	.pause = op_pause,
+};

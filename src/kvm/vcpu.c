@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making, resetting and ending a vCPU.
+ *
+ * Its fd is a memfd of three pages that the VMM maps: struct kvm_run, the data of port accesses, and the coalesced ring. The kernel has one ring
+ * for a VM that shows in every vCPU's mapping; memfds cannot share a page, so the ring stands in the mapping of the vCPU that was made
+ * first (the one that QEMU looks at), and the third page of the others stays empty.
+ */
+#include "kvm/kvm.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/string.h"
+#include "base/sys.h"
+#include "cpu/cpuid.h"
+
+static struct kvm_vcpu *vf_vcpu(struct vfile *vf)
+{
+	return container_of(vf, struct kvm_vcpu, vf);
+}
+
+/* The vCPU itself is the VM's until that goes. */
+static void vcpu_release(struct vfile *vf)
+{
+	kvm_put(vf_vcpu(vf)->kvm);
+}
+
+const struct vfile_ops kvm_vcpu_ops = { VFILE_VCPU, vcpu_release };
+
+static size_t vcpu_size(void)
+{
+	return ALIGN_UP(sizeof(struct kvm_vcpu), PAGE_SIZE);
+}
+
+void vcpu_free(struct kvm_vcpu *v)
+{
+	qsbr_unregister(&v->kvm->qsbr, &v->reader);
+	v->engine->destroy(&v->cpu);
+	cpu_destroy(&v->cpu);
+	sys_munmap(v->run, KVM_VCPU_MMAP_PAGES * PAGE_SIZE);
+	sys_munmap(v, vcpu_size());
+}
+
+void vcpu_reset(struct kvm_vcpu *v, bool init)
+{
+	cpu_reset(&v->cpu, init);
+	lapic_reset(&v->lapic, init);
+	v->cpu.io.state = IO_NONE;
+	v->cpu.mmio.n = 0;
+	v->pending_io = v->pending_mmio = false;
+	v->user_irq = -1;
+	v->eoi_exit = -1;
+}
+
+static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
+{
+	v->kvm = kvm;
+	v->id = id;
+	v->engine = &interp_engine;
+	v->user_irq = v->eoi_exit = -1;
+	mutex_init(&v->lock, "vcpu");
+	int r = cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
+	if (r)
+		return r;
+	r = v->engine->init(&v->cpu);
+	if (r)
+		goto out_cpu;
+	bool kernel = kvm_lapics_in_kernel(kvm);
+	r = lapic_init(&v->lapic, &kvm->irq, id, kernel);
+	if (r)
+		goto out_engine;
+	vcpu_reset(v, false);
+	v->mp_state = !kernel || vcpu_is_bsp(v) ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED;
+	qsbr_register(&kvm->qsbr, &v->reader);
+	return 0;
+
+out_engine:
+	v->engine->destroy(&v->cpu);
+out_cpu:
+	cpu_destroy(&v->cpu);
+	return r;
+}
+
+static void vcpu_fini(struct kvm_vcpu *v)
+{
+	qsbr_unregister(&v->kvm->qsbr, &v->reader);
+	lapic_destroy(&v->lapic);
+	v->engine->destroy(&v->cpu);
+	cpu_destroy(&v->cpu);
+}
+
+static int map_run(struct kvm_vcpu *v, int fd)
+{
+	void *p = sys_mmap(NULL, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+
+	if (sys_is_err(p))
+		return (int)(long)p;
+	v->run = p;
+	v->pio_data = (u8 *)p + KVM_PIO_PAGE * PAGE_SIZE;
+	return 0;
+}
+
+/* Under kvm.lock. */
+static int may_create(struct kvm *kvm, u32 id)
+{
+	u32 ids = kvm->max_vcpu_id ? kvm->max_vcpu_id : KVM_VCPU_IDS_MAX;
+
+	if (id >= ids || kvm->nvcpus >= KVM_VCPUS_MAX)
+		return -EINVAL;
+	for (u32 i = 0; i < kvm->nvcpus; i++)
+		if (kvm->vcpus[i]->id == id)
+			return -EEXIST;
+	return 0;
+}
+
+/* Under kvm.lock: from here on other threads find the vCPU. */
+static int publish(struct kvm *kvm, struct kvm_vcpu *v)
+{
+	if (v->lapic.present) {
+		int r = irqchip_add_lapic(&kvm->irq, &v->lapic);
+		if (r)
+			return r;
+	}
+	if (!kvm->nvcpus)
+		store_release(&kvm->bus.ring, (struct kvm_coalesced_mmio_ring *)((u8 *)v->run + KVM_RING_PAGE * PAGE_SIZE));
+	v->idx = kvm->nvcpus;
+	kvm->vcpus[v->idx] = v;
+	store_release(&kvm->nvcpus, kvm->nvcpus + 1);
+	return 0;
+}
+
+static int create_locked(struct kvm *kvm, u32 id)
+{
+	char name[32] = "kvm-vcpu:";
+	unsigned n = (unsigned)strlen(name);
+	int r = may_create(kvm, id);
+
+	if (r)
+		return r;
+	for (u32 div = id > 999 ? 1000 : id > 99 ? 100 : id > 9 ? 10 : 1; div; div /= 10)
+		name[n++] = (char)('0' + id / div % 10);
+	struct kvm_vcpu *v = sys_mmap(NULL, vcpu_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (sys_is_err(v))
+		return -ENOMEM;
+	r = vcpu_init(v, kvm, id);
+	if (r)
+		goto out_unmap;
+	kvm_get(kvm);
+	int fd = vfile_create(&v->vf, &kvm_vcpu_ops, name, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, true);
+	if (fd < 0) {
+		r = fd;
+		kvm_put(kvm); /* never the last: the caller has one */
+		goto out_fini;
+	}
+	r = map_run(v, fd);
+	if (!r) {
+		vcpu_sync_tsc(v, 0);
+		r = publish(kvm, v);
+		if (!r)
+			return fd;
+		sys_munmap(v->run, KVM_VCPU_MMAP_PAGES * PAGE_SIZE);
+	}
+	vfile_closing(fd); /* releases: drops the VM's reference */
+	sys_close(fd);
+out_fini:
+	vcpu_fini(v);
+out_unmap:
+	sys_munmap(v, vcpu_size());
+	return r;
+}
+
+int kvm_create_vcpu(struct kvm *kvm, u32 id)
+{
+	mutex_lock(&kvm->lock);
+	int r = create_locked(kvm, id);
+	mutex_unlock(&kvm->lock);
+	return r;
+}
+
+static bool same_cpuid(const struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
+{
+	return v->cpu.ncpuid == n && !memcmp(v->cpu.cpuid, e, n * sizeof(*e));
+}
+
+/* Once the vCPU has run, only the list that it has may be set again. */
+int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
+{
+	cpuid_update_runtime(&v->cpu);
+	if (v->ran)
+		return same_cpuid(v, e, n) ? 0 : -EINVAL;
+	int r = cpuid_set(&v->cpu, e, n);
+	if (!r) {
+		cpuid_set_apic_enabled(&v->cpu, v->lapic.base & (1u << 11));
+		cpu_update_mode(&v->cpu);
+		cpu_tlb_flush(&v->cpu);
+	}
+	return r;
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Making and ending a VM, and the calls on it that concern several of its parts.
+ */
+#include "kvm/kvm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/string.h"
+#include "base/sys.h"
+
+static struct kvm *vf_kvm(struct vfile *vf)
+{
+	return container_of(vf, struct kvm, vf);
+}
+
+static void vm_release(struct vfile *vf)
+{
+	kvm_put(vf_kvm(vf));
+}
+
+const struct vfile_ops kvm_vm_ops = { VFILE_VM, vm_release };
+
+static int vm_init(struct kvm *kvm)
+{
+	qsbr_init(&kvm->qsbr);
+	mutex_init(&kvm->lock, "kvm");
+	kvm->refs = 1;
+	int r = service_start(&kvm->svc, "usekvm-service");
+	if (r)
+		return r;
+	r = mem_init(&kvm->mem, &kvm_mem_ops);
+	if (r)
+		goto out_service;
+	r = iobus_init(&kvm->bus, &kvm_iobus_ops);
+	if (r)
+		goto out_mem;
+	r = irqchip_init(&kvm->irq, &kvm_irq_ops, &kvm->bus, kvm->svc);
+	if (r)
+		goto out_bus;
+	kvm_clock_init(kvm);
+	return 0;
+
+out_bus:
+	iobus_destroy(&kvm->bus);
+out_mem:
+	mem_destroy(&kvm->mem);
+out_service:
+	service_stop(kvm->svc);
+	return r;
+}
+
+/* No fd and no call is left; the service thread is the only other one that knows the VM. */
+static void vm_fini(struct kvm *kvm)
+{
+	for (u32 i = 0; i < kvm->nvcpus; i++) {
+		irqchip_del_lapic(&kvm->irq, &kvm->vcpus[i]->lapic);
+		lapic_destroy(&kvm->vcpus[i]->lapic);
+	}
+	irqchip_destroy(&kvm->irq);
+	iobus_destroy(&kvm->bus);
+	service_stop(kvm->svc);
+	for (u32 i = 0; i < kvm->nvcpus; i++)
+		vcpu_free(kvm->vcpus[i]);
+	mem_destroy(&kvm->mem);
+}
+
+static struct kvm *vm_alloc(void)
+{
+	struct kvm *kvm = aligned_alloc(64, ALIGN_UP(sizeof(*kvm), 64));
+
+	if (kvm)
+		memset(kvm, 0, sizeof(*kvm));
+	return kvm;
+}
+
+int kvm_create_vm(void)
+{
+	struct kvm *kvm = vm_alloc();
+
+	if (!kvm)
+		return -ENOMEM;
+	int r = vm_init(kvm);
+	if (r)
+		goto out_free;
+	process_add(&kvm->node);
+	int fd = vfile_create(&kvm->vf, &kvm_vm_ops, "kvm-vm", 0, true);
+	if (fd < 0) {
+		kvm_put(kvm);
+		return fd;
+	}
+	kvm->fd = fd;
+	return fd;
+
+out_free:
+	free(kvm);
+	return r;
+}
+
+void kvm_get(struct kvm *kvm)
+{
+	__atomic_fetch_add(&kvm->refs, 1, __ATOMIC_RELAXED);
+}
+
+static void add_vcpu(const struct kvm_vcpu *v, u64 *sum)
+{
+	const u64 cpu[] = { v->cpu.stat.insns, v->cpu.stat.blocks, v->cpu.stat.decodes, v->cpu.stat.tlb_fills, v->cpu.stat.code_flushes,
+			    v->cpu.stat.mmio, v->cpu.stat.pio, v->cpu.stat.exceptions, v->cpu.stat.interrupts, v->cpu.stat.stubs };
+
+	for (unsigned i = 0; i < KVM_EXIT_REASONS; i++)
+		sum[KSTAT_EXIT0 + i] += load_relaxed(&v->stat.exits[i]);
+	sum[KSTAT_RUNS] += v->stat.runs;
+	sum[KSTAT_INTR] += v->stat.intr;
+	sum[KSTAT_HALTS] += v->stat.halts;
+	sum[KSTAT_GUEST_TSC] += v->stat.guest_tsc;
+	sum[KSTAT_VMM_TSC] += v->stat.vmm_tsc;
+	for (unsigned i = 0; i < ARRAY_SIZE(cpu); i++)
+		sum[KSTAT_CPU0 + i] += cpu[i];
+}
+
+/* Two counters beyond KSTAT_COUNT: VMs and vCPUs. */
+static void add_vm(struct process_node *n, u64 *sum)
+{
+	struct kvm *kvm = container_of(n, struct kvm, node);
+	u32 nvcpus = load_acquire(&kvm->nvcpus);
+
+	for (u32 i = 0; i < nvcpus; i++)
+		add_vcpu(kvm->vcpus[i], sum);
+	sum[KSTAT_COUNT]++;
+	sum[KSTAT_COUNT + 1] += nvcpus;
+}
+
+_Static_assert(KSTAT_COUNT + 2 <= PROCESS_TOTALS, "totals");
+
+void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus)
+{
+	u64 all[PROCESS_TOTALS];
+
+	process_sum(all, add_vm);
+	memcpy(sum, all, KSTAT_COUNT * sizeof(u64));
+	*vms = (unsigned)all[KSTAT_COUNT];
+	*vcpus = (unsigned)all[KSTAT_COUNT + 1];
+}
+
+void kvm_put(struct kvm *kvm)
+{
+	if (__atomic_sub_fetch(&kvm->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	process_del(&kvm->node, add_vm);
+	vm_fini(kvm);
+	free(kvm);
+}
+
+int kvm_create_irqchip(struct kvm *kvm)
+{
+	int r;
+
+	mutex_lock(&kvm->lock);
+	if (kvm_lapics_in_kernel(kvm))
+		r = -EEXIST;
+	else if (kvm->nvcpus)
+		r = -EINVAL;
+	else
+		r = irqchip_create(&kvm->irq);
+	mutex_unlock(&kvm->lock);
+	return r;
+}
+
+int kvm_split_irqchip(struct kvm *kvm, u64 pins)
+{
+	int r;
+
+	if (pins > IRQ_MAX_ROUTES)
+		return -EINVAL;
+	mutex_lock(&kvm->lock);
+	if (kvm_lapics_in_kernel(kvm) || kvm->nvcpus)
+		r = -EEXIST;
+	else
+		r = irqchip_split(&kvm->irq, (u32)pins);
+	mutex_unlock(&kvm->lock);
+	return r;
+}
+
+/*
+ * The memory of the first patches of KVM: the VMM maps the VM fd at the guest physical address. The fd is a sparse memfd, so
+ * a slot's memory is a mapping of it at that offset. Should the VMM have closed the VM fd, nobody can map it, and memory of our own does.
+ */
+int kvm_set_memory_region(struct kvm *kvm, const struct kvm_memory_region *r)
+{
+	struct vfile *vf = vfile_get(kvm->fd);
+	int fd = vf == &kvm->vf ? kvm->fd : -1;
+	int ret = mem_set_region_owned(&kvm->mem, r->slot, r->flags, r->guest_phys_addr, r->memory_size, fd);
+
+	if (vf)
+		vfile_put(vf);
+	return ret;
+}

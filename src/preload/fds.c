@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Calls on descriptors: ioctl goes to the library for ours and to the kernel for all others; calls that make or destroy descriptor
+ * numbers tell vfile/.
+ */
+#include "preload/preload.h"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <linux/kvm.h>
+#include <stdarg.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "usekvm/usekvm.h"
+#include "vfile/vfile.h"
+
+static long our_ioctl(int fd, unsigned long request, unsigned long arg)
+{
+	return vfile_is_stale(fd) ? -EIO : api_ioctl(fd, (u32)request, arg);
+}
+
+long hook_ioctl(int fd, unsigned long request, unsigned long arg)
+{
+	long r;
+
+	if (vfile_is_ours(fd))
+		return our_ioctl(fd, request, arg);
+	r = sys3(SYS_ioctl, fd, request, arg);
+	/* One of our files under a number we have not heard of: it came by SCM_RIGHTS, or from /proc/self/fd. */
+	if (unlikely(r == -ENOTTY && _IOC_TYPE((u32)request) == KVMIO && vfile_adopt(fd)))
+		return our_ioctl(fd, request, arg);
+	return r;
+}
+
+EXPORT int ioctl(int fd, unsigned long request, ...)
+{
+	unsigned long arg;
+	va_list ap;
+
+	va_start(ap, request);
+	arg = va_arg(ap, unsigned long);
+	va_end(ap);
+	return (int)to_errno(hook_ioctl(fd, request, arg));
+}
+
+EXPORT int usekvm_open(int flags)
+{
+	return (int)to_errno(open_kvm(flags));
+}
+
+EXPORT int usekvm_ioctl(int fd, unsigned long request, unsigned long arg)
+{
+	return (int)to_errno(vfile_is_ours(fd) || vfile_adopt(fd) ? our_ioctl(fd, request, arg) : -EBADF);
+}
+
+long hook_close(int fd)
+{
+	vfile_closing(fd);
+	return sys3(SYS_close, fd, 0, 0);
+}
+
+EXPORT int close(int fd)
+{
+	return (int)to_errno(hook_close(fd));
+}
+
+long hook_close_range(unsigned first, unsigned last, int flags)
+{
+	if (first <= last && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) && !(flags & CLOSE_RANGE_CLOEXEC))
+		vfile_closing_range(first, last);
+	return sys3(SYS_close_range, first, last, flags);
+}
+
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+{
+	return (int)to_errno(hook_close_range(first, last, flags));
+}
+
+EXPORT void closefrom(int lowfd)
+{
+	unsigned low = lowfd < 0 ? 0 : (unsigned)lowfd;
+
+	if (hook_close_range(low, ~0u, 0) < 0) { /* before Linux 5.9 */
+		long max = sysconf(_SC_OPEN_MAX);
+
+		for (long fd = low; fd < max; fd++)
+			hook_close((int)fd);
+	}
+}
+
+long hook_dup(int fd)
+{
+	long r = sys3(SYS_dup, fd, 0, 0);
+
+	if (r >= 0)
+		vfile_duped(fd, (int)r);
+	return r;
+}
+
+long hook_dup3(int oldfd, int newfd, int flags, bool dup2)
+{
+	long r;
+
+	if (oldfd == newfd || (!vfile_is_ours(oldfd) && !vfile_is_ours(newfd)))
+		return dup2 ? sys3(SYS_dup2, oldfd, newfd, 0) : sys3(SYS_dup3, oldfd, newfd, flags);
+	/* Forget newfd's object only when the call is going to succeed. */
+	r = sys3(SYS_fcntl, oldfd, F_GETFD, 0);
+	if (r < 0)
+		return r;
+	if (!(flags & ~O_CLOEXEC))
+		vfile_closing(newfd);
+	r = sys3(SYS_dup3, oldfd, newfd, flags);
+	if (r >= 0)
+		vfile_duped(oldfd, newfd);
+	return r;
+}
+
+EXPORT int dup(int fd)
+{
+	return (int)to_errno(hook_dup(fd));
+}
+EXPORT int dup2(int oldfd, int newfd)
+{
+	return (int)to_errno(hook_dup3(oldfd, newfd, 0, true));
+}
+EXPORT int dup3(int oldfd, int newfd, int flags)
+{
+	return (int)to_errno(hook_dup3(oldfd, newfd, flags, false));
+}
+
+long hook_fcntl(int fd, int cmd, unsigned long arg)
+{
+	long r = sys3(SYS_fcntl, fd, cmd, arg);
+
+	if ((cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC) && r >= 0)
+		vfile_duped(fd, (int)r);
+	return r;
+}
+
+/* F_GETOWN may rightly answer a small negative number (a process group); the C library asks in another way, and so do we. */
+static long fcntl_getown(int fd)
+{
+	struct f_owner_ex ex;
+	long r = sys3(SYS_fcntl, fd, F_GETOWN_EX, &ex);
+
+	if (r < 0)
+		return to_errno(r);
+	return ex.type == F_OWNER_PGRP ? -ex.pid : ex.pid;
+}
+
+#define FCNTL_BODY(last)                                                                                                                   \
+	va_list ap;                                                                                                                        \
+	unsigned long arg;                                                                                                                 \
+	va_start(ap, last);                                                                                                                \
+	arg = va_arg(ap, unsigned long);                                                                                                   \
+	va_end(ap);                                                                                                                        \
+	return (int)(cmd == F_GETOWN ? fcntl_getown(fd) : to_errno(hook_fcntl(fd, cmd, arg)))
+
+EXPORT int fcntl(int fd, int cmd, ...)
+{
+	FCNTL_BODY(cmd);
+}
+EXPORT int fcntl64(int fd, int cmd, ...)
+{
+	FCNTL_BODY(cmd);
+}
+EXPORT int __fcntl(int fd, int cmd, ...)
+{
+	FCNTL_BODY(cmd);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Start and end of the library in a program: settings from the environment, the fork handler, the statistics at exit. A program that never
+ * opens /dev/kvm gets nothing but the interposers: no handler, thread or descriptor of ours.
+ */
+#include "preload/preload.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "api/api.h"
+#include "base/log.h"
+#include "base/sig.h"
+#include "vfile/vfile.h"
+
+/* Optional parts of api/. dest: a file name, or "-" for stderr. */
+extern void api_stats_dump(const char *dest) __attribute__((weak)) hidden;
+extern int api_set_engine(const char *name) __attribute__((weak)) hidden;
+
+static bool kvm_used;
+static char stats_dest[4096];
+
+long open_kvm(int flags)
+{
+	int r = sig_install();
+
+	if (r < 0)
+		return r;
+	r = api_open(flags);
+	if (r >= 0)
+		store_relaxed(&kvm_used, true);
+	return r;
+}
+
+static void in_child(void)
+{
+	vfile_forked();
+	sig_forked();
+	kvm_used = false;
+}
+
+static __attribute__((constructor)) void usekvm_start(void)
+{
+	const char *spec = getenv("USEKVM_LOG"), *file = getenv("USEKVM_LOG_FILE");
+	const char *engine = getenv("USEKVM_ENGINE"), *stats = getenv("USEKVM_STATS"), *bad = NULL;
+	int saved = errno;
+
+	if (file && *file && log_set_file(file) < 0)
+		log_error(preload, "USEKVM_LOG_FILE: cannot write %s", file);
+	if (spec && log_configure(spec, &bad) < 0)
+		log_error(preload, "USEKVM_LOG: not understood at '%s' (want SUBSYSTEM:LEVEL[,...])", bad);
+	if (engine && *engine && api_set_engine && api_set_engine(engine) < 0)
+		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate or auto)", engine);
+	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
+		stats_dest[i] = stats[i];
+	pthread_atfork(NULL, NULL, in_child);
+	errno = saved;
+}
+
+static __attribute__((destructor)) void usekvm_end(void)
+{
+	if (stats_dest[0] && load_relaxed(&kvm_used) && !vfile_is_forked() && api_stats_dump)
+		api_stats_dump(stats_dest);
+}

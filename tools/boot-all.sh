@@ -1,0 +1,18 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# boot-all.sh [N]: every machine N times (20), in turn, and the disk image if tools/make-disk.sh has made it. Stops at nothing; ends with
+# "N passed, N failed".
+. "$(dirname "$0")/common.sh"
+n=${1:-20} pass=0 fail=0
+for i in $(seq 1 "$n"); do
+	for m in q35 pc microvm microvm,kernel-irqchip=on q35,kernel-irqchip=split pc,kernel-irqchip=split; do
+		case $m in microvm) m=microvm,kernel-irqchip=split ;; esac
+		if "$top/tools/boot.sh" "$m"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	done
+	if [ -f "$cache/disk.img" ]; then
+		if "$top/tools/boot-disk.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	fi
+	say "round $i of $n: $pass passed, $fail failed"
+done
+echo "$pass passed, $fail failed"
+[ $fail = 0 ]
