@@ -60,6 +60,12 @@ long vcpu_call_nmi(struct api_call *call)
 	return vcpu_nmi(call->vcpu);
 }
 
+/* No system management mode: what a kernel built without it says. */
+long vcpu_call_smi(struct api_call *call)
+{
+	return -ENOTTY;
+}
+
 long vcpu_call_get_lapic(struct api_call *call)
 {
 	if (!call->vcpu->lapic.present)

@@ -79,6 +79,7 @@ static always_inline u64 gpr_read(struct cpu *c, unsigned off, unsigned osz)
 
 /* The handler that runs an op function; and the one that ends a block. */
 const struct insn *h_op(struct cpu *c, const struct insn *i) hidden;
+const struct insn *h_op_rep(struct cpu *c, const struct insn *i) hidden;
 const struct insn *h_op_end(struct cpu *c, const struct insn *i) hidden;
 
 #endif

@@ -84,6 +84,15 @@ const struct insn *h_op_end(struct cpu *c, const struct insn *i)
 	return NULL;
 }
 
+/* A repeated string instruction may stop before its end: then the block ends too, and it is run again. */
+const struct insn *h_op_rep(struct cpu *c, const struct insn *i)
+{
+	run_op(c, i);
+	if (unlikely(c->rip == insn_rip(c, i)))
+		return NULL;
+	NEXT(c, i);
+}
+
 /* ---- one instruction alone ---- */
 
 static void run_block(struct cpu *c, struct block *b)

@@ -482,6 +482,13 @@ static bool set_op(struct insn *i, op_fn op, bool end)
 	return true;
 }
 
+static bool set_string(struct insn *i, op_fn op)
+{
+	i->op = op;
+	i->fn = h_op_rep;
+	return true;
+}
+
 /* The element size from the opcode's low bit; the source's segment from the prefix. */
 static void fill_string(const struct decoded *d, struct insn *i)
 {
@@ -631,7 +638,7 @@ static bool lower_special(struct cpu *c, const struct decoded *d, struct insn *i
 		if (d->z.encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || d->z.opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
 			return false;
 		fill_string(d, i);
-		return set_op(i, d->z.mnemonic == M(MOVSD) ? op_movs : op_cmps, false);
+		return set_string(i, d->z.mnemonic == M(MOVSD) ? op_movs : op_cmps);
 	case M(SLDT): case M(STR): case M(SMSW):
 		i->osz = d->z.operand_width / 8;
 		if (!i->has_mem)
@@ -648,10 +655,13 @@ static bool lower_table(struct cpu *c, const struct decoded *d, struct insn *i)
 		const struct op_row *r = &ops_table[k];
 		if (r->mnem != d->z.mnemonic)
 			continue;
-		if (r->flags & ST)
+		if (r->flags & ST) {
 			fill_string(d, i);
-		else
+			if (!(r->flags & E))
+				return set_string(i, r->op);
+		} else {
 			fill_op(d, i, r->flags);
+		}
 		return set_op(i, r->op, r->flags & E);
 	}
 	return false;

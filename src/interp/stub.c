@@ -94,6 +94,31 @@ bool stub_owns(const struct cpu *c, u64 host_rip)
 	return sc && host_rip - (u64)sc->rx < ARENA_SIZE;
 }
 
+/*
+ * Code was written through one address and will be run through another: the processor promises to notice only after a serializing
+ * instruction (SDM 3, 9.1.3; APM 2, 7.6.1). IRET to here is the one that a hypervisor below us does not trap.
+ */
+static void serialize(void)
+{
+	u64 t;
+
+	__asm__ volatile("movq %%rsp, %0\n\t"
+			 "subq $128, %%rsp\n\t" /* the red zone */
+			 "movl %%ss, %%eax\n\t"
+			 "pushq %%rax\n\t"
+			 "pushq %0\n\t"
+			 "pushfq\n\t"
+			 "movl %%cs, %%eax\n\t"
+			 "pushq %%rax\n\t"
+			 "leaq 1f(%%rip), %%rax\n\t"
+			 "pushq %%rax\n\t"
+			 "iretq\n"
+			 "1:"
+			 : "=&r"(t)
+			 :
+			 : "rax", "cc", "memory");
+}
+
 /* The stub with this code, made if there is none. proto: its other fields. NULL: full. */
 static struct stub *get(struct cpu *c, const u8 *code, unsigned len, const struct stub *proto)
 {
@@ -113,6 +138,7 @@ static struct stub *get(struct cpu *c, const u8 *code, unsigned len, const struc
 	struct stub *s = &sc->stub[sc->n++];
 	*s = *proto;
 	memcpy(sc->rw + sc->pos, code, len);
+	serialize();
 	s->code = (void (*)(struct cpu *, void *))(sc->rx + sc->pos);
 	s->hash = h;
 	s->len = (u16)len;

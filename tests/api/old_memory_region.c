@@ -22,6 +22,7 @@ int main(void)
 	CHECK_OK(kt_slot(v.vm, 0, 0, 0, 0, NULL));
 	CHECK_OK(kt_slot(v.vm, 0, 0, 0, 0x80000, v.mem));
 	if (ioctl(v.vm, KVM_SET_MEMORY_REGION, &r) < 0) {
+		printf("KVM_SET_MEMORY_REGION: %s\n", strerror(errno));
 		CHECK(errno == EINVAL || errno == ENOTTY);
 		if (kt_failures)
 			return kt_end();
