@@ -9,7 +9,8 @@
  *  - the VMM may have written, since it had control: entry_gen differs.
  * A block is decoded from that copy, never from memory that could change while we look.
  *
- * All blocks stand in one arena; when it is full everything is dropped.
+ * All blocks stand in one arena; when it is full everything is dropped. The vCPUs of a VM share one allowance of memory for their arenas:
+ * the more there are, the earlier each counts its own as full.
  */
 #include "base/lock.h"
 #include "base/string.h"
@@ -37,16 +38,33 @@ int block_init(struct cpu *c)
 	in->page_pool = (struct code_page *)(m + size);
 	in->arena = in->arena_pos = m + size + pool;
 	in->arena_end = in->arena + BLOCK_ARENA_SIZE;
+	in->arena_touched = in->arena;
 	c->interp = in;
+	__atomic_fetch_add(&c->mem->engines, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
 void block_destroy(struct cpu *c)
 {
 	struct interp *in = c->interp;
-	if (in)
-		sys_munmap(in, (size_t)(in->arena_end - (u8 *)in));
+	if (!in)
+		return;
+	__atomic_fetch_sub(&c->mem->engines, 1, __ATOMIC_RELAXED);
+	sys_munmap(in, (size_t)(in->arena_end - (u8 *)in));
 	c->interp = NULL;
+}
+
+static size_t arena_share(const struct cpu *c)
+{
+	u32 n = load_relaxed(&c->mem->engines);
+	size_t share = BLOCK_ARENA_SIZE / (n ? n : 1);
+	return MAX(share, (size_t)BLOCK_ARENA_MIN);
+}
+
+static u32 pages_share(const struct cpu *c)
+{
+	u32 n = load_relaxed(&c->mem->engines);
+	return MAX(CODE_PAGES_MAX / (n ? n : 1), CODE_PAGES_MIN);
 }
 
 void block_flush_all(struct cpu *c)
@@ -56,7 +74,13 @@ void block_flush_all(struct cpu *c)
 	memset(in->hash, 0, sizeof(in->hash));
 	memset(in->pages, 0, sizeof(in->pages));
 	in->npages = 0;
+	in->arena_touched = MAX(in->arena_touched, in->arena_pos);
 	in->arena_pos = in->arena;
+	u8 *keep = in->arena + arena_share(c);
+	if (in->arena_touched > keep) { /* other vCPUs have come */
+		sys_madvise((void *)ALIGN_UP((u64)keep, PAGE_SIZE), (size_t)(in->arena_end - keep) & PAGE_MASK, MADV_DONTNEED);
+		in->arena_touched = keep;
+	}
 	in->current = NULL;
 	c->tlb_epoch++;
 	c->stat.code_flushes++;
@@ -89,7 +113,7 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	for (p = in->pages[page_slot(hva)]; p; p = p->next)
 		if (p->hva == hva)
 			return p;
-	if (in->npages == CODE_PAGES_MAX)
+	if (in->npages >= pages_share(c))
 		block_flush_all(c);
 	p = &in->page_pool[in->npages++];
 	p->hva = hva;
@@ -196,7 +220,8 @@ static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded 
 static void arena_room(struct cpu *c)
 {
 	struct interp *in = c->interp;
-	if ((size_t)(in->arena_end - in->arena_pos) < sizeof(struct block) + sizeof(struct insn) * (BLOCK_MAX_INSNS + 2) || stub_full(c))
+	size_t used = (size_t)(in->arena_pos - in->arena), room = sizeof(struct block) + sizeof(struct insn) * (BLOCK_MAX_INSNS + 2);
+	if (used + room > arena_share(c) || stub_full(c))
 		block_flush_all(c);
 }
 
@@ -338,6 +363,18 @@ static struct block *lookup(struct cpu *c, gva_t la, u64 hva, u32 key)
 	return NULL;
 }
 
+bool block_recheck(struct cpu *c, struct jump *j)
+{
+	struct code_page *p = j->b->page;
+
+	page_validate(c, p);
+	if (j->b->live != p->live)
+		return false;
+	j->seen = p->seen;
+	j->gen = p->gen;
+	return true;
+}
+
 static _Noreturn void code_not_in_ram(struct cpu *c)
 {
 	c->insn_len = 0;
@@ -374,6 +411,7 @@ struct block *block_find(struct cpu *c)
 		j->epoch_key = *(u64 *)&c->tlb_epoch;
 		j->version = b->page->version;
 		j->seen = b->page->seen;
+		j->gen = b->page->gen;
 		j->b = b;
 	}
 	return b;

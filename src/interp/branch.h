@@ -31,7 +31,9 @@ static always_inline const struct insn *chain(struct cpu *c)
 		return NULL;
 	struct interp *in = c->interp;
 	struct jump *j = jump_slot(in, c->rip);
-	if (unlikely(j->rip != c->rip || j->epoch_key != *(u64 *)&c->tlb_epoch || *(volatile u32 *)j->version != j->seen))
+	if (unlikely(j->rip != c->rip || j->epoch_key != *(u64 *)&c->tlb_epoch))
+		return NULL;
+	if (unlikely((*(volatile u32 *)j->version ^ j->seen) | (j->gen ^ in->entry_gen)) && !block_recheck(c, j))
 		return NULL;
 	struct block *b = j->b;
 	in->current = b;

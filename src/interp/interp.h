@@ -15,9 +15,11 @@
 
 #define BLOCK_MAX_INSNS 64
 #define BLOCK_HASH_BITS 13
-#define BLOCK_ARENA_SIZE (12u << 20)
-#define CODE_PAGES_MAX 1024
-#define JUMP_BITS 11
+#define BLOCK_ARENA_SIZE (14u << 20) /* of one vCPU alone; several share it (block.c) */
+#define BLOCK_ARENA_MIN (1u << 20)
+#define CODE_PAGES_MAX 2048
+#define CODE_PAGES_MIN 128
+#define JUMP_BITS 12
 
 /* One guest page (by host address) that holds decoded code: a copy of its bytes proves that the code is still the same. */
 struct code_page {
@@ -49,7 +51,8 @@ struct jump {
 	u64 epoch_key; /* cpu.tlb_epoch and cpu.code_key */
 	struct block *b;
 	u32 *version;
-	u32 seen;
+	u32 seen; /* version and interp.entry_gen for which the block's bytes are known to be right */
+	u32 gen;
 };
 
 struct interp {
@@ -61,6 +64,7 @@ struct interp {
 	u32 npages;
 	u32 entry_gen;      /* bumped on each entry: the VMM may have written to code meanwhile */
 	u8 *arena, *arena_pos, *arena_end;
+	u8 *arena_touched;  /* how far it was ever used: what lies beyond costs no memory */
 	u64 smc[2];         /* pages of code that the running instruction writes to */
 	u32 nsmc;
 	u8 shadow;          /* interrupt shadow that the running single instruction began with */
@@ -89,6 +93,8 @@ int interp_complete(struct cpu *c) hidden;
 bool interp_fault(struct cpu *c, int sig, siginfo_t *info, ucontext_t *uc) hidden;
 
 /* block.c */
+/* The jump cache has the block but its page must be looked at again. False: the bytes have changed. */
+bool block_recheck(struct cpu *c, struct jump *j) hidden;
 struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch faults, exits on what is not implemented */
 int block_init(struct cpu *c) hidden;
 void block_destroy(struct cpu *c) hidden;

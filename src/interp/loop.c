@@ -268,7 +268,6 @@ static int enter(struct cpu *c)
 	int ret;
 
 	in->entry_gen++;
-	c->tlb_epoch++;
 	c->in_engine = true;
 	if (__builtin_setjmp(c->jmp)) {
 		if (!unwound(c)) {

@@ -53,6 +53,7 @@ struct guest_mem {
 	struct mutex lock;          /* writers; dirty log calls */
 	const struct mem_ops *ops;
 	struct mem_track *track;
+	u32 engines;                /* atomic: vCPUs with decoded code, for sharing out memory among them */
 	bool manual_protect;        /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	bool initially_set;
 	u64 *id_table;              /* by slot id: gfn + 1, 0 if there is no such slot; under lock */
