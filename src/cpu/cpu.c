@@ -38,7 +38,8 @@ void cpu_update_mode(struct cpu *c)
 	c->cpl = cpl;
 	c->code_size = code_size;
 	c->mmu_idx = idx;
-	c->tlb = c->tlbs[idx];
+	bool align = cpl == 3 && c->rflags & X86_AC && c->cr0 & CR0_AM;
+	c->tlb = c->tlbs[align || c->look_all ? MMU_COUNT : idx];
 	cpu_fpu_update(c);
 }
 
@@ -56,7 +57,7 @@ void cpu_tlb_flush(struct cpu *c)
 {
 	struct cpu_tlbe *e = &c->tlbs[0][0];
 
-	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
+	for (unsigned n = 0; n < (MMU_COUNT + 1) * CPU_TLB_SIZE; n++)
 		e[n].rtag = e[n].wtag = e[n].xtag = CPU_TLB_NONE;
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		c->tlb_shift[n] = 0;

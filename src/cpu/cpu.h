@@ -271,9 +271,10 @@ struct cpu {
 	u8 cpl;
 	u8 mmu_idx;    /* enum cpu_mmu_idx for data accesses now */
 	u8 code_size;  /* 2, 4, 8: default operand/address size class of CS (8: 64-bit mode) */
+	bool look_all; /* engine's own: no data access may take the TLB's fast path (breakpoints) */
 	bool single;   /* run one instruction, then return to the loop */
 	const struct insn *cur; /* the instruction that is accessing memory: where a fault belongs */
-	struct cpu_tlbe *tlb;   /* == tlbs[mmu_idx] */
+	struct cpu_tlbe *tlb;   /* tlbs[mmu_idx], or tlbs[MMU_COUNT], always empty, while every data access must be looked at (#AC, DR7) */
 	/* Largest page size (as a shift) behind any entry of each table since its last flush; a TLB fill raises it. 0: not known, then INVLPG
 	 * drops the whole gigabyte. */
 	u8 tlb_shift[MMU_COUNT];
@@ -335,7 +336,7 @@ struct cpu {
 	struct {
 		u64 insns, blocks, decodes, tlb_fills, code_flushes, mmio, pio, exceptions, interrupts, stubs;
 	} stat;
-	struct cpu_tlbe tlbs[MMU_COUNT][CPU_TLB_SIZE] aligned(64);
+	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
 };
 
 /* ---- helpers every level above uses ---- */

@@ -68,7 +68,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->add != page - va)
 		e->rtag = e->wtag = e->xtag = CPU_TLB_NONE;
 	e->add = page - va;
-	if (r.read && !c->interp->watching)
+	if (r.read)
 		e->rtag = va;
 	if (r.exec)
 		e->xtag = va;
@@ -80,7 +80,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 			need_single(c);
 			mem_note_write(c->mem, page);
 			interp_note_smc(c, page);
-		} else if (!c->interp->watching) {
+		} else {
 			e->wtag = va;
 		}
 	}
@@ -162,7 +162,7 @@ static void mmio(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool write)
 	}
 }
 
-/* ---- data breakpoints: while any is set, no data translation is cached, so that every access comes by here ---- */
+/* ---- data breakpoints: while any is set (look_all), every access comes by here ---- */
 
 static void watch(struct cpu *c, gva_t la, unsigned len, bool write)
 {
@@ -288,6 +288,14 @@ void *slow_wptr(struct cpu *c, gva_t la, unsigned size)
 	return lin_ptr(c, la, size, true, c->mmu_idx);
 }
 
+void branch_check(struct cpu *c, const struct insn *i, u64 t)
+{
+	if (canonical(c, t))
+		return;
+	c->rip = insn_rip(c, i);
+	cpu_gp(c, 0);
+}
+
 /* ---- segmentation ---- */
 
 static _Noreturn void seg_fault(struct cpu *c, unsigned seg)
@@ -306,7 +314,13 @@ static bool limit_ok(const struct cpu_seg *s, u64 off, unsigned size)
 	return last <= s->limit;
 }
 
-gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc)
+/* What #AC looks at: operands of a power of two bytes, wide ones as 16 (SDM 3, table 6-7; AMD does the same for 32 and 64). */
+static unsigned align_size(unsigned size)
+{
+	return size & (size - 1) ? 1 : MIN(size, 16u);
+}
+
+gva_t seg_linear_noac(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc)
 {
 	const struct cpu_seg *s = &c->seg[seg];
 
@@ -314,7 +328,6 @@ gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum acces
 		gva_t la = off + (seg >= S_FS ? s->base : 0);
 		if (unlikely(!canonical(c, la) || !canonical(c, la + size - 1)))
 			seg_fault(c, seg);
-		check_align(c, la, size & (size - 1) || size > 8 ? 1 : size);
 		return la;
 	}
 	if (c->cr0 & CR0_PE && !(c->rflags & X86_VM)) {
@@ -327,8 +340,14 @@ gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum acces
 	}
 	if (unlikely(!limit_ok(s, off, size)))
 		seg_fault(c, seg);
-	gva_t la = (s->base + off) & 0xffffffff;
-	check_align(c, la, size & (size - 1) || size > 8 ? 1 : size);
+	return (s->base + off) & 0xffffffff;
+}
+
+gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc)
+{
+	gva_t la = seg_linear_noac(c, seg, off, size, acc);
+
+	check_align(c, la, align_size(size));
 	return la;
 }
 

@@ -19,6 +19,9 @@ u64 ea_of(struct cpu *c, const struct insn *i) hidden;
 /* Segment and linear address: checks for `size` bytes at seg:off, returns the linear address or raises. */
 gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc) hidden;
 
+/* The same for operands that #AC does not look at. */
+gva_t seg_linear_noac(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc) hidden;
+
 /* size: 1, 2, 4, 8. Current privilege. */
 u64 ld(struct cpu *c, unsigned seg, u64 off, unsigned size) hidden;
 void st(struct cpu *c, unsigned seg, u64 off, unsigned size, u64 val) hidden;

@@ -82,8 +82,8 @@ static always_inline u64 insn_rip(const struct cpu *c, const struct insn *i)
 	return (c->gpr[SLOT_BLOCK_RIP] + i->off) & rip_mask(c);
 }
 
-/* The tail of a handler that leaves its block for c->rip: on to the next block if it is at hand and nobody wants us. */
-const struct insn *next_block(struct cpu *c) hidden;
+/* #GP if t is not canonical under the paging mode (57 bits with LA57). */
+void branch_check(struct cpu *c, const struct insn *i, u64 t) hidden;
 /* One instruction must run alone: go back and do that (MMIO, a write to a page of code). Does not return in a normal block. */
 void need_single(struct cpu *c) hidden;
 

@@ -424,39 +424,53 @@ H(h_call64)
 	return chain(c);
 }
 
+/* A target that is not canonical faults at the branch, before anything is changed. */
+static always_inline u64 target64(struct cpu *c, const struct insn *i, u64 t)
+{
+	if (unlikely((u64)((s64)(t << 16) >> 16) != t))
+		branch_check(c, i, t);
+	return t;
+}
+
 H(h_ret64)
 {
-	c->rip = pop64(c, i);
-	c->gpr[R_SP] += i->imm;
+	c->cur = i;
+	c->rip = target64(c, i, lin_ld64(c, c->gpr[R_SP]));
+	c->gpr[R_SP] += 8 + i->imm;
 	return chain(c);
 }
 
 H(h_jmp_r64)
 {
-	c->rip = GPR64(c, i->rm);
+	c->rip = target64(c, i, GPR64(c, i->rm));
 	return chain(c);
 }
 
 H(h_jmp_m64)
 {
-	c->rip = mem_ld64(c, i);
+	c->rip = target64(c, i, mem_ld64(c, i));
+	return chain(c);
+}
+
+static always_inline const struct insn *call_to(struct cpu *c, const struct insn *i, u64 target)
+{
+	u64 sp = c->gpr[R_SP] - 8;
+
+	c->cur = i;
+	lin_st64(c, sp, c->gpr[SLOT_BLOCK_RIP] + i->off + i->len);
+	c->rip = target64(c, i, target);
+	c->gpr[R_SP] = sp;
 	return chain(c);
 }
 
 H(h_call_r64)
 {
-	u64 target = GPR64(c, i->rm);
-	push64(c, i, c->gpr[SLOT_BLOCK_RIP] + i->off + i->len);
-	c->rip = target;
-	return chain(c);
+	return call_to(c, i, GPR64(c, i->rm));
 }
 
 H(h_call_m64)
 {
-	u64 target = mem_ld64(c, i);
-	push64(c, i, c->gpr[SLOT_BLOCK_RIP] + i->off + i->len);
-	c->rip = target;
-	return chain(c);
+	return call_to(c, i, mem_ld64(c, i));
 }
 
 H(h_push_r64)

@@ -133,6 +133,12 @@ static void check_code_breakpoint(struct cpu *c)
 		debug_raise(c, hit);
 }
 
+/* Interrupt instructions and SYSCALL enter a handler with TF clear: no single-step trap is left of theirs (SDM 3, 17.3.1.4). */
+static bool enters_handler(const struct insn *i)
+{
+	return i->op == op_int_n || i->op == op_int3 || i->op == op_into || i->op == op_int1 || i->op == op_syscall;
+}
+
 /* IRET brings its own RF; every other instruction clears it when it completes (SDM 3, 17.3.1.1). */
 static bool loads_flags(const struct insn *i)
 {
@@ -148,8 +154,8 @@ static void run_single(struct cpu *c)
 	in->shadow = c->ev.shadow;
 	in->watch_hits = 0;
 	if (in->watching != debug_active(c)) {
-		in->watching = !in->watching;
-		cpu_tlb_flush(c);
+		in->watching = c->look_all = !in->watching;
+		cpu_update_mode(c);
 	}
 	c->mmio.replay = 0;
 	c->single = true;
@@ -168,6 +174,8 @@ static void run_single(struct cpu *c)
 		cpu_request(c, CPU_REQ_EVENT); /* STI asked while its shadow still held */
 	after_single(c);
 	u32 hits = in->watch_hits;
+	if (tf && !(c->rflags & X86_TF) && enters_handler(&b->insn[0]))
+		tf = false;
 	if (unlikely((tf || vmm_step || hits) && !(c->ev.shadow & KVM_X86_SHADOW_INT_MOV_SS)))
 		debug_raise(c, hits | (tf || vmm_step ? DR6_BS : 0));
 }

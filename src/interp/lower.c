@@ -65,7 +65,7 @@ static const ZydisDecodedOperand *mem_operand(const struct decoded *d)
 }
 
 /* False: a RIP-relative displacement that does not fit beside the block offset (never emitted by anything). */
-static bool fill_mem(const ZydisDecodedOperand *o, struct insn *i, bool is64)
+static bool fill_mem(const struct decoded *d, const ZydisDecodedOperand *o, struct insn *i, bool is64)
 {
 	s64 disp = o->mem.disp.value;
 
@@ -78,11 +78,27 @@ static bool fill_mem(const ZydisDecodedOperand *o, struct insn *i, bool is64)
 		i->base = SLOT_BLOCK_RIP;
 		disp += i->off + i->len;
 	}
+	if (d->z.raw.modrm.mod == 0 && d->z.raw.modrm.rm == 4 && d->z.raw.sib.base == 5 && d->z.raw.sib.offset) {
+		/* No base but a displacement, with REX.B too: the decoder takes it for r13. */
+		i->base = SLOT_ZERO;
+		disp = d->z.raw.disp.value;
+	}
 	if (disp != (s32)disp && i->asz == 8)
 		return false;
 	i->disp = (s32)disp;
 	i->flat = is64 && i->asz == 8 && i->seg != S_FS && i->seg != S_GS;
 	return true;
+}
+
+static bool near_branch(const ZydisDecodedInstruction *z)
+{
+	return z->meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || z->meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
+}
+
+/* MOV between the accumulator and a full-width absolute address. */
+static bool is_moffs(const struct decoded *d)
+{
+	return d->z.mnemonic == M(MOV) && d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3;
 }
 
 static bool fill(struct cpu *c, const struct decoded *d, struct insn *i)
@@ -96,16 +112,17 @@ static bool fill(struct cpu *c, const struct decoded *d, struct insn *i)
 	i->modrm = (u8)(z->raw.modrm.mod << 6 | z->raw.modrm.reg << 3 | z->raw.modrm.rm);
 	i->base = i->index = SLOT_ZERO;
 	i->seg = S_DS;
+	if (c->code_size == 8 && cpu_is_amd(c) && near_branch(z) && z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !z->raw.rex.W)
+		i->osz = 2; /* Intel ignores 66h here */
 	i->lock = !!(z->attributes & ZYDIS_ATTRIB_HAS_LOCK);
 	i->rexw = z->raw.rex.W;
 	i->has_rex = !!(z->attributes & ZYDIS_ATTRIB_HAS_REX);
 	i->opsize_prefix = !!(z->attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE);
-	if (z->attributes & (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE))
-		i->rep = REP_E;
-	else if (z->attributes & ZYDIS_ATTRIB_HAS_REPNE)
-		i->rep = REP_NE;
-	const ZydisDecodedOperand *m = mem_operand(d);
-	return !m || fill_mem(m, i, c->code_size == 8);
+	for (unsigned k = 0; k < z->raw.prefix_count; k++) /* the last one counts; F2 repeats MOVS, STOS, LODS, INS and OUTS like F3 */
+		if (z->raw.prefixes[k].value == 0xf3 || z->raw.prefixes[k].value == 0xf2)
+			i->rep = z->raw.prefixes[k].value == 0xf3 ? REP_E : REP_NE;
+	const ZydisDecodedOperand *m = is_moffs(d) ? NULL : mem_operand(d);
+	return !m || fill_mem(d, m, i, c->code_size == 8);
 }
 
 enum okind { K_NONE, K_REG, K_MEM, K_IMM };
@@ -188,8 +205,8 @@ static bool lower_alu(const struct decoded *d, struct insn *i)
 	int row = alu_row(d->z.mnemonic);
 	if (row < 0)
 		return false;
-	if (row == ALU_MOV_ && d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3)
-		return false; /* moffs */
+	if (is_moffs(d))
+		return false;
 	int f = form_of(d, i);
 	unsigned bits = d->op[0].size;
 	if (f < 0 || (bits != 8 && bits != 16 && bits != 32 && bits != 64))
@@ -302,9 +319,8 @@ static bool ends(struct insn *i, insn_fn fn)
 static bool lower_branch64(const struct decoded *d, struct insn *i)
 {
 	enum okind k = kind(d, 0);
-	bool near = d->z.meta.branch_type == ZYDIS_BRANCH_TYPE_SHORT || d->z.meta.branch_type == ZYDIS_BRANCH_TYPE_NEAR;
 
-	if (!near || i->osz != 8)
+	if (!near_branch(&d->z) || i->osz != 8)
 		return false;
 	if (k == K_IMM)
 		i->imm = imm_of(&d->op[0]);
@@ -343,12 +359,23 @@ static bool lower_stack64(const struct decoded *d, struct insn *i)
 	}
 }
 
-static bool lower_misc(const struct decoded *d, struct insn *i, bool is64)
+static bool set_op(struct insn *i, op_fn op, bool end)
+{
+	i->op = op;
+	i->ends_block = end;
+	i->fn = end ? h_op_end : h_op;
+	return true;
+}
+
+static bool lower_misc(struct cpu *c, const struct decoded *d, struct insn *i)
 {
 	switch (d->z.mnemonic) {
 	case M(NOP):
 	case M(ENDBR32):
 	case M(ENDBR64):
+		/* 0F 0D is PREFETCHW's; AMD has no register form of it. */
+		if (d->z.opcode_map == ZYDIS_OPCODE_MAP_0F && d->z.opcode == 0x0d && !i->has_mem && cpu_is_amd(c))
+			return set_op(i, op_ud, true);
 		i->fn = h_nop;
 		return true;
 	case M(LEA):
@@ -474,13 +501,6 @@ static void fill_op(const struct decoded *d, struct insn *i, unsigned flags)
 				i->imm = imm_of(&d->op[k]);
 }
 
-static bool set_op(struct insn *i, op_fn op, bool end)
-{
-	i->op = op;
-	i->ends_block = end;
-	i->fn = end ? h_op_end : h_op;
-	return true;
-}
 
 static bool set_string(struct insn *i, op_fn op)
 {
@@ -495,10 +515,6 @@ static void fill_string(const struct decoded *d, struct insn *i)
 	i->osz = d->z.opcode & 1 ? d->z.operand_width / 8 : 1;
 	i->has_mem = false;
 	i->seg = S_DS;
-	i->rep = REP_NONE;
-	for (unsigned k = 0; k < d->z.raw.prefix_count; k++) /* F2 repeats MOVS, STOS, LODS, INS, OUTS like F3 */
-		if (d->z.raw.prefixes[k].value == 0xf3 || d->z.raw.prefixes[k].value == 0xf2)
-			i->rep = d->z.raw.prefixes[k].value == 0xf3 ? REP_E : REP_NE;
 	for (unsigned k = 0; k < d->z.operand_count; k++)
 		if (d->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[k].mem.base != ZYDIS_REGISTER_DI && d->op[k].mem.base != ZYDIS_REGISTER_EDI &&
 		    d->op[k].mem.base != ZYDIS_REGISTER_RDI)
@@ -510,6 +526,24 @@ static unsigned stack_osz(const struct decoded *d, const struct cpu *c)
 	return c->code_size == 8 ? (d->z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !d->z.raw.rex.W ? 2 : 8) : d->z.operand_width / 8;
 }
 
+static u8 prefix_segment(const struct decoded *d)
+{
+	bool is64 = d->z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
+	u8 seg = S_DS;
+
+	for (unsigned k = 0; k < d->z.raw.prefix_count; k++)
+		switch (d->z.raw.prefixes[k].value) {
+		case 0x64: seg = S_FS; break;
+		case 0x65: seg = S_GS; break;
+		case 0x26: seg = is64 ? seg : S_ES; break;
+		case 0x2e: seg = is64 ? seg : S_CS; break;
+		case 0x36: seg = is64 ? seg : S_SS; break;
+		case 0x3e: seg = is64 ? seg : S_DS; break;
+		default: break;
+		}
+	return seg;
+}
+
 /* Mnemonics whose forms differ too much for the table. */
 static bool lower_special(struct cpu *c, const struct decoded *d, struct insn *i)
 {
@@ -518,7 +552,7 @@ static bool lower_special(struct cpu *c, const struct decoded *d, struct insn *i
 
 	switch (d->z.mnemonic) {
 	case M(MOV):
-		if (d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3) {
+		if (is_moffs(d)) {
 			bool load = d->z.opcode < 0xa2;
 			const ZydisDecodedOperand *m = load ? b : a;
 			i->seg = seg_of(m->mem.segment);
@@ -644,7 +678,18 @@ static bool lower_special(struct cpu *c, const struct decoded *d, struct insn *i
 		if (!i->has_mem)
 			gpr_offset(a->reg.value, &i->rm);
 		return set_op(i, d->z.mnemonic == M(SLDT) ? op_sldt : d->z.mnemonic == M(STR) ? op_str : op_smsw, false);
-	case M(SYSRET): case M(SYSEXIT): return false;
+	case M(XLAT):
+	case M(CLZERO): /* their memory operand is implied: only a segment prefix tells */
+		i->seg = prefix_segment(d);
+		return set_op(i, d->z.mnemonic == M(XLAT) ? op_xlat : op_clzero, false);
+	case M(PAUSE):
+		if (!d->z.raw.rex.B)
+			return false;
+		/* F3 with REX.B: still XCHG r8, rAX. */
+		i->osz = d->z.raw.rex.W ? 8 : i->opsize_prefix ? 2 : 4;
+		i->rm = R_8 * 8;
+		i->reg = R_AX * 8;
+		return set_op(i, op_xchg_rr, false);
 	default: return false;
 	}
 }
@@ -677,7 +722,7 @@ bool lower(struct cpu *c, const struct decoded *d, struct insn *i)
 		return set_op(i, op_ud, true);
 	if (d->z.encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
 		if (lower_alu(d, i) || lower_unary(d, i) || lower_shift(d, i) || lower_extend(d, i) || lower_cc(d, i, is64) ||
-		    lower_misc(d, i, is64))
+		    lower_misc(c, d, i))
 			return true;
 		if (is64 && (lower_branch64(d, i) || lower_stack64(d, i)))
 			return true;

@@ -139,7 +139,9 @@ void op_bound(struct cpu *c, const struct insn *i)
 static void jump(struct cpu *c, const struct insn *i, u64 target)
 {
 	target &= i->osz == 2 ? 0xffffull : i->osz == 4 ? 0xffffffffull : ~0ull;
-	if (!cpu_is_64(c) && target > c->seg[S_CS].limit)
+	if (cpu_is_64(c))
+		branch_check(c, i, target);
+	else if (target > c->seg[S_CS].limit)
 		cpu_gp(c, 0);
 	c->next_rip = target;
 }
@@ -162,9 +164,11 @@ void op_jmp_ind(struct cpu *c, const struct insn *i)
 
 static void call(struct cpu *c, const struct insn *i, u64 target)
 {
-	u64 ret = c->next_rip;
+	u64 ret = c->next_rip, sp = (c->gpr[R_SP] - i->osz) & stack_mask(c);
+
+	st(c, S_SS, sp, i->osz, ret); /* a bad target is found after the push */
 	jump(c, i, target);
-	push(c, i->osz, ret);
+	set_sp(c, sp);
 }
 
 void op_call_rel(struct cpu *c, const struct insn *i)
@@ -189,10 +193,12 @@ void op_loop(struct cpu *c, const struct insn *i)
 	u64 n = (c->gpr[R_CX] - 1) & asz_mask(i->asz);
 	bool take = n != 0;
 
-	if (i->mnem == ZYDIS_MNEMONIC_LOOPE)
-		take = take && c->af & 0x4000;
-	if (i->mnem == ZYDIS_MNEMONIC_LOOPNE)
-		take = take && !(c->af & 0x4000);
+	if (i->mnem != ZYDIS_MNEMONIC_LOOP) {
+		bool want = i->mnem == ZYDIS_MNEMONIC_LOOPE;
+		if (i->rep && cpu_is_amd(c)) /* AMD: F3 makes either of the two LOOPE, F2 LOOPNE */
+			want = i->rep == REP_E;
+		take = take && !!(c->af & 0x4000) == want;
+	}
 	if (take)
 		jump(c, i, c->next_rip + i->imm);
 	gpr_write(c, R_CX * 8, i->asz, n);
@@ -305,7 +311,7 @@ void op_cmpxchg16b(struct cpu *c, const struct insn *i)
 
 	if (!cpu_has(c, CPUID_CX16))
 		cpu_ud(c);
-	la = seg_linear(c, i->seg, ea_of(c, i), 16, ACC_WRITE);
+	la = seg_linear_noac(c, i->seg, ea_of(c, i), 16, ACC_WRITE);
 	if (la & 15)
 		cpu_gp(c, 0);
 	u64 *p = atomic_ptr(c, i, 16, &la), lo = c->gpr[R_AX], hi = c->gpr[R_DX];

@@ -94,7 +94,7 @@ static void op_fxsave(struct cpu *c, const struct insn *i)
 	lin_st_bytes(c, la, b, fast_fx(c) ? 160 : 160 + xmm_bytes(c), c->mmu_idx);
 }
 
-static void op_fxrstor(struct cpu *c, const struct insn *i)
+static void do_fxrstor(struct cpu *c, const struct insn *i)
 {
 	gva_t la = fx_operand(c, i, ACC_READ);
 	u8 b[512];
@@ -337,12 +337,16 @@ static void do_xrstor(struct cpu *c, const struct insn *i, bool super)
 static void op_xrstor(struct cpu *c, const struct insn *i)
 {
 	do_xrstor(c, i, false);
+	cpu_fpu_get(c);
+	stub_done(c);
 }
 static void op_xrstors(struct cpu *c, const struct insn *i)
 {
 	if (!cpu_has(c, CPUID_XSAVES))
 		cpu_ud(c);
 	do_xrstor(c, i, true);
+	cpu_fpu_get(c);
+	stub_done(c);
 }
 
 /* ---- x87 environment ---- */
@@ -475,7 +479,7 @@ static void op_fnstenv(struct cpu *c, const struct insn *i)
 	*img16(c, 2) &= (u16)~0x8080;
 }
 
-static void op_fldenv(struct cpu *c, const struct insn *i)
+static void do_fldenv(struct cpu *c, const struct insn *i)
 {
 	u8 b[28];
 
@@ -496,11 +500,13 @@ static void op_fnsave(struct cpu *c, const struct insn *i)
 	for (unsigned k = 0; k < 8; k++)
 		memcpy(b + n + 10 * k, c->xsave + 32 + 16 * k, 10);
 	st_bytes(c, i->seg, ea_of(c, i), b, n + 80);
-	x87_init(c);
-	*xs_bv(c) &= ~1ull;
+	cpu_fpu_get(c);
+	__asm__ volatile("fninit"); /* leaves the registers' contents, and they move to their places for TOP = 0 */
+	c->x87_fip = c->x87_fdp = 0;
+	c->x87_fop = 0;
 }
 
-static void op_frstor(struct cpu *c, const struct insn *i)
+static void do_frstor(struct cpu *c, const struct insn *i)
 {
 	unsigned n = env_size(i);
 	u8 b[108];
@@ -512,6 +518,18 @@ static void op_frstor(struct cpu *c, const struct insn *i)
 	for (unsigned k = 0; k < 8; k++)
 		memcpy(c->xsave + 32 + 16 * k, b + n + 10 * k, 10);
 }
+
+/* Into the registers at once: the hardware sets what follows from the image (ES and B of the status word, fixed bits). */
+#define LOADER(name)                                                                                                                       \
+	static void op_##name(struct cpu *c, const struct insn *i)                                                                         \
+	{                                                                                                                                  \
+		do_##name(c, i);                                                                                                           \
+		cpu_fpu_get(c);                                                                                                            \
+		stub_done(c);                                                                                                              \
+	}
+LOADER(fxrstor)
+LOADER(fldenv)
+LOADER(frstor)
 
 bool xsave_lower(const struct decoded *d, struct insn *i)
 {

@@ -195,7 +195,9 @@ static u8 need_of(const struct decoded *d)
 		return FPU_OK_WAIT;
 	if (is_x87(z))
 		return FPU_OK_X87;
-	if (vec || z->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_STMXCSR)
+	if (vec || z->mnemonic == ZYDIS_MNEMONIC_CVTSD2SI || z->mnemonic == ZYDIS_MNEMONIC_CVTTSD2SI || z->mnemonic == ZYDIS_MNEMONIC_CVTSS2SI ||
+	    z->mnemonic == ZYDIS_MNEMONIC_CVTTSS2SI || z->mnemonic == ZYDIS_MNEMONIC_CVTPD2PI || z->mnemonic == ZYDIS_MNEMONIC_CVTTPD2PI ||
+	    z->mnemonic == ZYDIS_MNEMONIC_LDMXCSR || z->mnemonic == ZYDIS_MNEMONIC_STMXCSR)
 		return FPU_OK_SSE;
 	return mmx || z->mnemonic == ZYDIS_MNEMONIC_EMMS ? FPU_OK_MMX : 0;
 }
@@ -207,6 +209,8 @@ static u8 align_of(const ZydisDecodedInstruction *z, u8 need, unsigned size)
 	case ZYDIS_MNEMONIC_VMOVDQA64: case ZYDIS_MNEMONIC_VMOVNTPS: case ZYDIS_MNEMONIC_VMOVNTPD: case ZYDIS_MNEMONIC_VMOVNTDQ:
 	case ZYDIS_MNEMONIC_VMOVNTDQA: return (u8)(size - 1);
 	case ZYDIS_MNEMONIC_MOVUPS: case ZYDIS_MNEMONIC_MOVUPD: case ZYDIS_MNEMONIC_MOVDQU: case ZYDIS_MNEMONIC_LDDQU:
+	case ZYDIS_MNEMONIC_SHA1MSG1: case ZYDIS_MNEMONIC_SHA1MSG2: case ZYDIS_MNEMONIC_SHA1NEXTE: case ZYDIS_MNEMONIC_SHA1RNDS4:
+	case ZYDIS_MNEMONIC_SHA256MSG1: case ZYDIS_MNEMONIC_SHA256MSG2: case ZYDIS_MNEMONIC_SHA256RNDS2: /* AMD does not; Intel's host says so itself */
 	case ZYDIS_MNEMONIC_PCMPESTRI: case ZYDIS_MNEMONIC_PCMPESTRM: case ZYDIS_MNEMONIC_PCMPISTRI: case ZYDIS_MNEMONIC_PCMPISTRM:
 		return 0;
 	default: return need == FPU_OK_SSE && size == 16 ? 15 : 0;
@@ -281,9 +285,11 @@ static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, 
 		return;
 	default: break;
 	}
-	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !z->raw.evex.aaa || class_nf(z->meta.exception_class))
+	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !z->raw.evex.aaa)
 		return;
 	s->kreg = z->raw.evex.aaa;
+	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs words of other lanes */)
+		return;
 	lanes_of(d, mem, s);
 }
 

@@ -118,6 +118,8 @@ static noinline void store_slow(struct cpu *c, const struct stub *s, gva_t la)
 
 	lin_check_write(c, la, s->size, c->mmu_idx);
 	memset(buf, 0, sizeof(buf));
+	if (s->kreg) /* lanes that are masked off stay as they are */
+		lin_ld_bytes(c, la, buf, s->size, c->mmu_idx);
 	if (x87) {
 		cpu_fpu_put(c);
 		memcpy(before, c->xsave, sizeof(before));
@@ -174,7 +176,8 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		const struct stub *s = i->stub;                                                                                            \
 		CHECK(c, i, s);                                                                                                            \
 		u64 ea = ea_of(c, i);                                                                                                      \
-		gva_t la = seg_linear(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                                                  \
+		/* Misaligned operands of the aligned kind are #GP before they are #AC. */                                                 \
+		gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                   \
 		mem_access(c, i, s, la, fpu, wr);                                                                                          \
 		if (x87 && !s->control) {                                                                                                  \
 			cpu_fpu_get(c);                                                                                                    \

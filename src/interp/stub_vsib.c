@@ -8,6 +8,7 @@
  */
 #include "interp/stub_int.h"
 #include "base/string.h"
+#include "cpu/cpuid.h"
 #include "interp/fast.h"
 
 /* insn.imm of a gather or scatter */
@@ -42,21 +43,32 @@ static u64 mask_bits(struct cpu *c, union vsib v)
 	return m;
 }
 
-static void write_progress(struct cpu *c, union vsib v, const u8 *data, u64 mask)
+/* Elements below `done` are finished: their mask is clear; all else is as it was, above the vector length too. */
+static void write_progress(struct cpu *c, union vsib v, const u8 *data, unsigned done)
 {
 	u8 b[64];
 
 	if (!(v.flags & VS_SCATTER))
-		xs_vec_write(c, v.reg, data, v.vl);
+		xs_vec_write(c, v.reg, data, 64);
 	if (v.flags & VS_EVEX) {
-		xs_kreg_write(c, v.mask, mask);
+		xs_kreg_write(c, v.mask, done < 64 ? xs_kreg_read(c, v.mask) & ~(BIT(done) - 1) : 0);
 		return;
 	}
-	memset(b, 0, sizeof(b));
-	for (unsigned k = 0; k < v.n; k++)
-		if (mask >> k & 1)
-			memset(b + k * v.dsz, 0xff, v.dsz);
-	xs_vec_write(c, v.mask, b, 32);
+	xs_vec_read(c, v.mask, b, 64);
+	memset(b, 0, done * v.dsz);
+	xs_vec_write(c, v.mask, b, 64);
+}
+
+static void write_end(struct cpu *c, union vsib v, u8 *data)
+{
+	static const u8 zero[64];
+
+	if (!(v.flags & VS_SCATTER))
+		xs_vec_write(c, v.reg, data, v.vl);
+	if (v.flags & VS_EVEX)
+		xs_kreg_write(c, v.mask, 0);
+	else
+		xs_vec_write(c, v.mask, zero, 32);
 }
 
 static void op_vsib(struct cpu *c, const struct insn *i)
@@ -81,20 +93,20 @@ static void op_vsib(struct cpu *c, const struct insn *i)
 		else
 			x = *(s64 *)(index + 8 * k);
 		u64 ea = (base + ((u64)x << i->scale)) & asz_mask(i);
+		if (k && !c->mmio.n)
+			write_progress(c, v, data, k);
+		gva_t la = seg_linear_noac(c, i->seg, ea, v.dsz, v.flags & VS_SCATTER ? ACC_WRITE : ACC_READ);
 		if (v.flags & VS_SCATTER) {
 			memcpy(&val, data + k * v.dsz, v.dsz);
-			st(c, i->seg, ea, v.dsz, val);
+			lin_st(c, la, v.dsz, val, c->mmu_idx);
 		} else {
-			val = ld(c, i->seg, ea, v.dsz);
+			val = lin_ld(c, la, v.dsz, c->mmu_idx);
 			memcpy(data + k * v.dsz, &val, v.dsz);
 		}
-		mask &= ~BIT(k);
-		if (!c->mmio.n)
-			write_progress(c, v, data, mask);
 	}
 	if (v.n * v.dsz < 64)
 		memset(data + v.n * v.dsz, 0, 64 - v.n * v.dsz);
-	write_progress(c, v, data, 0);
+	write_end(c, v, data);
 }
 
 bool vsib_lower(const struct decoded *d, struct insn *i)
@@ -172,7 +184,8 @@ static void op_maskmov(struct cpu *c, const struct insn *i)
 		stub_unavailable(c, i, v.need);
 	if (v.size == 8) { /* MMX: as every such instruction, x87 to MMX mode first */
 		cpu_fpu_get(c);
-		__asm__ volatile("movq %mm0, %mm0");
+		u32 t;
+		__asm__ volatile("movd %%mm0, %0" : "=r"(t)); /* reads only: the exponents stay */
 		cpu_fpu_put(c);
 		memcpy(src, c->xsave + 32 + 16 * v.src, 8); /* TOP is 0 now: ST(n) is MMn */
 		memcpy(mask, c->xsave + 32 + 16 * v.mask, 8);
@@ -181,12 +194,14 @@ static void op_maskmov(struct cpu *c, const struct insn *i)
 		xs_vec_read(c, v.src, src, 16);
 		xs_vec_read(c, v.mask, mask, 16);
 	}
+	/* All bytes count for faults, masked or not, and AMD wants the SSE form aligned: as the CPUs do. */
+	gva_t la = seg_linear_noac(c, i->seg, ea, v.size, ACC_WRITE);
+	if (v.need == FPU_OK_SSE && la & 15 && cpu_is_amd(c) && !(*(u32 *)(c->xsave + 24) & BIT(17)))
+		cpu_gp(c, 0);
+	lin_check_write(c, la, v.size, c->mmu_idx);
 	for (unsigned n = 0; n < v.size; n++)
 		if (mask[n] & 0x80)
-			lin_check_write(c, seg_linear(c, i->seg, (ea + n) & asz_mask(i), 1, ACC_WRITE), 1, c->mmu_idx);
-	for (unsigned n = 0; n < v.size; n++)
-		if (mask[n] & 0x80)
-			st(c, i->seg, (ea + n) & asz_mask(i), 1, src[n]);
+			lin_st(c, la + n, 1, src[n], c->mmu_idx);
 }
 
 bool maskmov_lower(const struct decoded *d, struct insn *i)

@@ -59,6 +59,7 @@ struct tcase {
 	u16 mnem; /* of a single instruction, or 0 */
 	u16 ninsn;
 	bool vec;   /* vector or x87 state takes part */
+	bool big_operand; /* FXSAVE, XSAVE, FNSAVE and the like */
 	bool bases; /* FS and GS bases may change */
 	u32 undef;  /* flags that the manual leaves undefined */
 	u32 skip_off, skip_len; /* bytes of the data pages that hold x87 instruction and operand pointers */

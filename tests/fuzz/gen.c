@@ -396,6 +396,15 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 {
 	u64 ea = s->n ? s->ea[0] : 0;
 
+	switch (i->z.mnemonic) {
+	case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE: case ZYDIS_MNEMONIC_FLDENV: case ZYDIS_MNEMONIC_FRSTOR:
+	case ZYDIS_MNEMONIC_FXSAVE: case ZYDIS_MNEMONIC_FXSAVE64: case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64:
+	case ZYDIS_MNEMONIC_XSAVE: case ZYDIS_MNEMONIC_XSAVE64: case ZYDIS_MNEMONIC_XSAVEC: case ZYDIS_MNEMONIC_XSAVEC64:
+	case ZYDIS_MNEMONIC_XSAVEOPT: case ZYDIS_MNEMONIC_XSAVEOPT64: case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64:
+		t->big_operand = true;
+		break;
+	default: break;
+	}
 	if (ea < DATA_FIRST || ea >= DATA_END)
 		return;
 	switch (i->z.mnemonic) {

@@ -121,6 +121,7 @@ static int set_sregs(void)
 	put64(G_GDT + TSS_SEL, 0x67 | (tss & 0xffffff) << 16 | 0x8bull << 40 | (tss >> 24 & 0xff) << 56);
 	put64(G_GDT + TSS_SEL + 8, tss >> 32);
 	put64(G_TSS + 4, HIGH + G_STACK);
+	put64(G_TSS + 0x60, 0x68ull << 48); /* the I/O bit map lies beyond the limit: every port faults */
 	s.cs = seg(K_CS, 11, 0, true, false, true);
 	s.ss = seg(K_SS, 3, 0, false, true, true);
 	s.ds = s.es = s.fs = s.gs = null;
