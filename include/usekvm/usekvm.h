@@ -2,12 +2,15 @@
 /*
  * usekvm: the Linux KVM API in user space.
  *
- * A program started by `usekvm COMMAND` needs nothing of this file: its own open("/dev/kvm") and ioctl() arrive here. These two calls are
+ * A program started by `usekvm COMMAND` needs nothing of this file: its own open("/dev/kvm") and ioctl() arrive here. These calls are
  * for programs that link libusekvm instead. Requests, structures and errors are those of <linux/kvm.h> and of the kernel's
  * document "The Definitive KVM (Kernel-based Virtual Machine) API Documentation".
  */
 #ifndef USEKVM_USEKVM_H
 #define USEKVM_USEKVM_H
+
+#include <stddef.h>
+#include <stdint.h>
 
 #define USEKVM_VERSION_MAJOR 0
 #define USEKVM_VERSION_MINOR 1
@@ -32,6 +35,12 @@ int usekvm_open(int flags);
  * descriptors. EIO: the process is a forked child of the one that made it. ENOTTY: no such request for this descriptor.
  */
 int usekvm_ioctl(int fd, unsigned long request, unsigned long arg);
+
+/*
+ * mmap() of a vCPU's descriptor: as the C library's, and the page of the coalesced ring is the VM's one ring in each vCPU's mapping.
+ * Returns the address, or (void *)-1 with errno.
+ */
+void *usekvm_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t offset);
 
 #ifdef __cplusplus
 }

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "api/call.h"
 #include "base/log.h"
@@ -135,6 +136,24 @@ long api_ioctl(int fd, u32 request, unsigned long arg)
 	sig_enter(&s, NULL);
 	struct vfile *vf = vfile_get_fast(fd);
 	long r = vf ? dispatch(vf, request, arg) : -EBADF;
+	if (vf)
+		vfile_put(vf);
+	sig_leave(&s);
+	return r;
+}
+
+/* Private copies have nothing to share: their third page is their own. */
+long api_mapped(int fd, void *addr, u64 len, int prot, int flags, u64 offset)
+{
+	struct sig_run s = { 0 };
+	long r = 0;
+
+	if ((flags & MAP_TYPE) == MAP_PRIVATE)
+		return 0;
+	sig_enter(&s, NULL);
+	struct vfile *vf = vfile_get_fast(fd);
+	if (vf && vf->ops->kind == VFILE_VCPU)
+		r = vcpu_map_ring(container_of(vf, struct kvm_vcpu, vf), addr, len, offset, prot);
 	if (vf)
 		vfile_put(vf);
 	sig_leave(&s);

@@ -12,5 +12,7 @@
 int api_open(int flags) hidden;
 /* Result >= 0, or -errno; -ENOTTY for what nobody knows. fd is one of ours (vfile_is_ours) or the answer is -EBADF. */
 long api_ioctl(int fd, u32 request, unsigned long arg) hidden;
+/* A descriptor of ours has been mapped, as told: finish the mapping. 0, or -errno: take it away again. */
+long api_mapped(int fd, void *addr, u64 len, int prot, int flags, u64 offset) hidden;
 
 #endif

@@ -97,3 +97,10 @@ void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals))
 		fn(n, totals);
 	mutex_unlock(&process.lock);
 }
+
+void process_forked(void)
+{
+	mutex_init(&process.lock, "process");
+	process.first = NULL;
+	memset(process.totals, 0, sizeof(process.totals));
+}

@@ -22,6 +22,9 @@ void process_del(struct process_node *n, void (*fold)(struct process_node *n, u6
 /* Copies the totals, then calls fn for each object on the list, under its lock. */
 void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals)) hidden;
 
+/* In the child of a fork: the VMs are the parent's, nothing has been counted. */
+void process_forked(void) hidden;
+
 extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
 
 #endif

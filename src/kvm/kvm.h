@@ -152,6 +152,9 @@ int kvm_create_vcpu(struct kvm *kvm, u32 id) hidden; /* fd or -errno */
 void vcpu_free(struct kvm_vcpu *v) hidden;
 void vcpu_reset(struct kvm_vcpu *v, bool init) hidden;
 int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n) hidden;
+void vcpu_update_features(struct kvm_vcpu *v) hidden; /* what CPUID and MCG_CAP say to the LAPIC */
+/* The VMM has mapped `len` bytes of the vCPU's file from `offset` on at `addr`: put the VM's coalesced ring where it belongs there. */
+int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot) hidden;
 
 /* run.c: KVM_RUN, with the vCPU's lock held and `s` entered. */
 void vcpu_sig_init(struct vcpu_sig *s, struct kvm_vcpu *v) hidden;

@@ -104,6 +104,7 @@ int vcpu_setup_mce(struct kvm_vcpu *v, u64 cap)
 	if (cap & ~(KVM_MCG_CAP_SUPPORTED | 0xff | 0xff0000))
 		return -EINVAL;
 	m->mcg_cap = cap;
+	vcpu_update_features(v);
 	if (cap & (1u << 8)) /* MCG_CTL_P */
 		m->mcg_ctl = ~0ull;
 	for (unsigned i = 0; i < banks; i++)

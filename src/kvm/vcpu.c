@@ -2,14 +2,15 @@
 /*
  * Making, resetting and ending a vCPU.
  *
- * Its fd is a memfd of three pages that the VMM maps: struct kvm_run, the data of port accesses, and the coalesced ring. The kernel has one ring
- * for a VM that shows in every vCPU's mapping; memfds cannot share a page, so the ring stands in the mapping of the vCPU that was made
- * first (the one that QEMU looks at), and the third page of the others stays empty.
+ * Its fd is a memfd of three pages that the VMM maps: struct kvm_run, the data of port accesses, and the coalesced ring. The kernel has one
+ * ring for a VM that shows in every vCPU's mapping; memfds cannot share a page, so the ring is the third page of the vCPU that was made
+ * first, and the interposed mmap lays it over that of the others (vcpu_map_ring).
  */
 #include "kvm/kvm.h"
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "base/string.h"
 #include "base/sys.h"
@@ -114,20 +115,28 @@ static int may_create(struct kvm *kvm, u32 id)
 	return 0;
 }
 
-/* Under kvm.lock: from here on other threads find the vCPU. */
-static int publish(struct kvm *kvm, struct kvm_vcpu *v)
+int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot)
 {
-	if (v->lapic.present) {
-		int r = irqchip_add_lapic(&kvm->irq, &v->lapic);
-		if (r)
-			return r;
-	}
+	const u64 at = KVM_RING_PAGE * PAGE_SIZE;
+	u8 *ring = (u8 *)v->kvm->bus.ring, *dst = (u8 *)addr + (at - offset);
+
+	if (!v->idx || !ring || offset > at || ALIGN_UP(len, PAGE_SIZE) < at - offset + PAGE_SIZE)
+		return 0;
+	/* mremap of no bytes of a shared mapping makes a second one of the same pages. */
+	void *p = (void *)sys6(SYS_mremap, (long)ring, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, (long)dst, 0);
+	if (sys_is_err(p))
+		return (int)(long)p;
+	return prot == (PROT_READ | PROT_WRITE) ? 0 : (int)sys3(SYS_mprotect, dst, PAGE_SIZE, prot);
+}
+
+/* Under kvm.lock: from here on other threads find the vCPU, and nothing can fail any more. */
+static void publish(struct kvm *kvm, struct kvm_vcpu *v)
+{
 	if (!kvm->nvcpus)
 		store_release(&kvm->bus.ring, (struct kvm_coalesced_mmio_ring *)((u8 *)v->run + KVM_RING_PAGE * PAGE_SIZE));
 	v->idx = kvm->nvcpus;
 	kvm->vcpus[v->idx] = v;
 	store_release(&kvm->nvcpus, kvm->nvcpus + 1);
-	return 0;
 }
 
 static int create_locked(struct kvm *kvm, u32 id)
@@ -146,22 +155,26 @@ static int create_locked(struct kvm *kvm, u32 id)
 	r = vcpu_init(v, kvm, id);
 	if (r)
 		goto out_unmap;
-	kvm_get(kvm);
-	int fd = vfile_create(&v->vf, &kvm_vcpu_ops, name, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, true);
+	int fd = vfile_prepare(&v->vf, &kvm_vcpu_ops, name, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, true);
 	if (fd < 0) {
 		r = fd;
-		kvm_put(kvm); /* never the last: the caller has one */
 		goto out_fini;
 	}
 	r = map_run(v, fd);
-	if (!r) {
-		vcpu_sync_tsc(v, 0);
-		r = publish(kvm, v);
-		if (!r)
-			return fd;
-		sys_munmap(v->run, KVM_VCPU_MMAP_PAGES * PAGE_SIZE);
-	}
-	vfile_closing(fd); /* releases: drops the VM's reference */
+	if (r)
+		goto out_close;
+	vcpu_sync_tsc(v, 0);
+	r = v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
+	if (r)
+		goto out_run;
+	kvm_get(kvm);
+	publish(kvm, v);
+	vfile_publish(&v->vf, fd);
+	return fd;
+
+out_run:
+	sys_munmap(v->run, KVM_VCPU_MMAP_PAGES * PAGE_SIZE);
+out_close:
 	sys_close(fd);
 out_fini:
 	vcpu_fini(v);
@@ -183,6 +196,13 @@ static bool same_cpuid(const struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *
 	return v->cpu.ncpuid == n && !memcmp(v->cpu.cpuid, e, n * sizeof(*e));
 }
 
+void vcpu_update_features(struct kvm_vcpu *v)
+{
+	const struct cpu *c = &v->cpu;
+
+	lapic_set_features(&v->lapic, cpu_has(c, CPUID_X2APIC), cpu_has(c, CPUID_TSC_DEADLINE), c->msr.mcg_cap & BIT(10), c->maxphyaddr);
+}
+
 /* Once the vCPU has run, only the list that it has may be set again. */
 int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 {
@@ -192,6 +212,7 @@ int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 	int r = cpuid_set(&v->cpu, e, n);
 	if (!r) {
 		cpuid_set_apic_enabled(&v->cpu, v->lapic.base & (1u << 11));
+		vcpu_update_features(v);
 		cpu_update_mode(&v->cpu);
 		cpu_tlb_flush(&v->cpu);
 	}

@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -55,6 +56,36 @@ EXPORT int usekvm_ioctl(int fd, unsigned long request, unsigned long arg)
 {
 	return (int)to_errno(vfile_is_ours(fd) || vfile_adopt(fd) ? our_ioctl(fd, request, arg) : -EBADF);
 }
+
+/* ---- mmap: a vCPU's mapping shows the ring of its VM ---- */
+
+long hook_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 offset)
+{
+	long r = sys6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, offset);
+
+	if (likely(fd < 0 || flags & MAP_ANONYMOUS || !vfile_is_ours(fd)) || (r < 0 && r >= -4095))
+		return r;
+	long e = vfile_is_stale(fd) ? 0 : api_mapped(fd, (void *)r, len, prot, flags, offset);
+	if (!e)
+		return r;
+	sys3(SYS_munmap, r, len, 0);
+	return e;
+}
+
+EXPORT void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)to_errno(hook_mmap(addr, len, prot, flags, fd, offset));
+}
+EXPORT void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)to_errno(hook_mmap(addr, len, prot, flags, fd, offset));
+}
+EXPORT void *usekvm_mmap(void *addr, size_t len, int prot, int flags, int fd, int64_t offset)
+{
+	return (void *)to_errno(hook_mmap(addr, len, prot, flags, fd, offset));
+}
+
+/* ---- numbers come and go ---- */
 
 long hook_close(int fd)
 {

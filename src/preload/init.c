@@ -10,6 +10,7 @@
 
 #include "api/api.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/sig.h"
 #include "vfile/vfile.h"
 
@@ -36,6 +37,7 @@ static void in_child(void)
 {
 	vfile_forked();
 	sig_forked();
+	process_forked();
 	kvm_used = false;
 }
 

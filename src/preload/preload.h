@@ -33,6 +33,7 @@ long hook_statx(int dirfd, const char *path, int flags, unsigned mask, void *stx
 
 /* fds.c */
 long hook_ioctl(int fd, unsigned long request, unsigned long arg) hidden;
+long hook_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 offset) hidden;
 long hook_close(int fd) hidden;
 long hook_close_range(unsigned first, unsigned last, int flags) hidden;
 long hook_dup(int fd) hidden;

@@ -13,7 +13,9 @@
  * release() runs without it.
  *
  * Forks: a page that the kernel clears in children tells, whatever call made the child. There nothing is ever released: the objects'
- * threads are missing. A vfork child shares our memory but not our descriptors: what it closes before exec is not closed here. A child that opens /dev/kvm anew starts with an empty table, where the old numbers are marked STALE.
+ * threads are missing. System descriptors hold no state and go on working. A child that makes a VM of its own starts with a table of only
+ * those, where the other old numbers are marked STALE. A vfork child shares our memory but not our descriptors: what it closes before
+ * exec is not closed here.
  */
 #include "vfile/vfile.h"
 
@@ -340,13 +342,22 @@ bool vfile_is_ours(int fd)
 
 /* ---- making ---- */
 
-/* Lock held. Every old number of a forked child becomes STALE, and the child counts as a process of its own from now on. */
+static bool outlives_fork(const struct vfile *vf)
+{
+	return vf != STALE && vf->ops->kind == VFILE_SYSTEM;
+}
+
+/* Lock held. The old numbers of VMs and vCPUs become STALE in a forked child, which counts as a process of its own from now on. */
 static void begin_anew(void)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(tab.chunk); i++)
-		for (unsigned k = 0; tab.chunk[i] && k < CHUNK_SIZE; k++)
-			if (tab.chunk[i]->entry[k])
-				tab.chunk[i]->entry[k] = STALE;
+	for (unsigned i = 0; i < ARRAY_SIZE(tab.chunk); i++) {
+		for (unsigned k = 0; tab.chunk[i] && k < CHUNK_SIZE; k++) {
+			struct vfile **e = &tab.chunk[i]->entry[k];
+
+			if (*e && !outlives_fork(*e))
+				*e = STALE;
+		}
+	}
 	tab.gone = NULL;
 	tab.gone_count = 0;
 	tab.pid = sys_getpid();
@@ -383,44 +394,55 @@ static int make_file(const char *name, u64 size, bool cloexec, u64 *dev, u64 *in
 		sys_close(fd);
 		return r;
 	}
-	/* A VMM that truncates a vCPU's file would take the mapped kvm_run away from under us. */
-	sys3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	/* A VMM that truncates a vCPU's file would take the mapped kvm_run away from under us. A VM's grows with KVM_SET_MEMORY_REGION. */
+	if (size)
+		sys3(SYS_fcntl, fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
 	return fd;
 }
 
-int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
+int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
 {
-	struct vfile **e;
-	u64 mask, dev = 0, ino = 0;
+	u64 mask;
 	int fd, r;
 
 	if (vfile_is_forked())
 		mutex_init(&tab.lock, "vfile");
-	fd = make_file(name, size, cloexec, &dev, &ino);
+	*vf = (struct vfile){ .ops = ops, .refs = 1 };
+	fd = make_file(name, size, cloexec, &vf->dev, &vf->ino);
 	if (fd < 0)
 		return fd;
 	tab_lock(&mask);
 	r = setup_fork_page();
 	if (!r && vfile_is_forked())
 		begin_anew();
-	e = r ? NULL : entry_make(fd);
-	if (e) {
-		entry_clear(e); /* the number was closed behind our back */
-		vf->ops = ops;
-		vf->refs = 1;
-		vf->dev = dev;
-		vf->ino = ino;
-		memset(vf->priv, 0, sizeof(vf->priv));
-		store_release(e, vf);
-	} else if (!r) {
+	if (!r && !entry_make(fd))
 		r = (unsigned)fd >= MAX_FD ? -EMFILE : -ENOMEM;
-	}
 	tab_unlock(&mask);
 	if (r)
 		sys_close(fd);
+	return r ? r : fd;
+}
+
+void vfile_publish(struct vfile *vf, int fd)
+{
+	struct vfile **e = entry_of(fd);
+	u64 mask;
+
+	tab_lock(&mask);
+	entry_clear(e); /* the number was closed behind our back */
+	store_release(e, vf);
+	tab_unlock(&mask);
 	if (load_acquire(&tab.gone_count))
 		reap();
-	return r ? r : fd;
+}
+
+int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
+{
+	int fd = vfile_prepare(vf, ops, name, size, cloexec);
+
+	if (fd >= 0)
+		vfile_publish(vf, fd);
+	return fd;
 }
 
 /* ---- what the interposers tell ---- */
@@ -527,5 +549,5 @@ bool vfile_is_stale(int fd)
 {
 	struct vfile *vf = look(fd);
 
-	return vf && (vf == STALE || vfile_is_forked());
+	return vf && (vf == STALE || (vfile_is_forked() && !outlives_fork(vf)));
 }

@@ -32,13 +32,19 @@ struct vfile { /* embedded in the object */
 /* Make a vfile known under a fresh real fd: a memfd of `size` bytes named `name` (shown in /proc/self/fd). Returns the fd or -errno (EMFILE, ENOMEM). On
  * failure nothing is left and release is not called. */
 int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec) hidden;
+/*
+ * The same in two steps, for an object that needs its file to become whole: after prepare the descriptor exists but nobody finds the object by
+ * it; publish cannot fail. Between them giving up is closing the descriptor.
+ */
+int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec) hidden;
+void vfile_publish(struct vfile *vf, int fd) hidden;
 
 /* fd -> object with a reference for this call, or NULL. Put it afterwards, on the same thread. */
 struct vfile *vfile_get(int fd) hidden;
 struct vfile *vfile_get_fast(int fd) hidden;
 void vfile_put(struct vfile *vf) hidden;
 bool vfile_is_ours(int fd) hidden; /* cheap: for the interposers */
-/* The number names an object of the process that we are a forked child of: every call on it is -EIO. */
+/* The number names a VM, vCPU or device of the process that we are a forked child of: every call on it is -EIO. */
 bool vfile_is_stale(int fd) hidden;
 /* A number that the interposers have not heard of (SCM_RIGHTS, /proc/self/fd): is it one of our files? Then it is known from now on. */
 bool vfile_adopt(int fd) hidden;
@@ -47,7 +53,7 @@ bool vfile_adopt(int fd) hidden;
 void vfile_closing(int fd) hidden;                /* before close */
 void vfile_closing_range(unsigned lo, unsigned hi) hidden;
 void vfile_duped(int oldfd, int newfd) hidden;    /* after a successful dup*, fcntl(F_DUPFD*) */
-void vfile_forked(void) hidden;                   /* in the child: every object answers EIO from now on */
+void vfile_forked(void) hidden;                   /* in the child: every object but system ones answers EIO from now on */
 bool vfile_is_forked(void) hidden; /* until a new vfile is made in the child: see vfile_is_stale */
 
 #endif
