@@ -261,8 +261,22 @@ static void check_flat_canonical(struct cpu *c, gva_t la, unsigned size)
 	if (likely(canonical(c, la) && canonical(c, la + size - 1)))
 		return;
 	sync_rip(c);
-	bool stack = c->cur && (c->cur->has_mem ? c->cur->seg == S_SS : true);
-	cpu_raise(c, stack ? EX_SS : EX_GP, true, 0);
+	cpu_raise(c, c->cur && c->cur->seg == S_SS ? EX_SS : EX_GP, true, 0);
+}
+
+u64 slow_stack_ld(struct cpu *c, gva_t la)
+{
+	return lin_ld(c, seg_linear(c, S_SS, la, 8, ACC_READ), 8, c->mmu_idx);
+}
+
+void slow_stack_st(struct cpu *c, gva_t la, u64 val)
+{
+	lin_st(c, seg_linear(c, S_SS, la, 8, ACC_WRITE), 8, val, c->mmu_idx);
+}
+
+void stack_check_write(struct cpu *c, gva_t la)
+{
+	lin_check_write(c, seg_linear(c, S_SS, la, 8, ACC_WRITE), 8, c->mmu_idx);
 }
 
 u64 slow_ld(struct cpu *c, gva_t la, unsigned size)

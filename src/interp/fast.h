@@ -64,6 +64,26 @@ DEFINE_LD(16)
 DEFINE_LD(32)
 DEFINE_LD(64)
 
+/* Stack references of 64-bit mode: a bad address is #SS. */
+u64 slow_stack_ld(struct cpu *c, gva_t la) hidden;
+void slow_stack_st(struct cpu *c, gva_t la, u64 val) hidden;
+void stack_check_write(struct cpu *c, gva_t la) hidden;
+static always_inline u64 stack_ld64(struct cpu *c, gva_t la)
+{
+	struct cpu_tlbe *e = tlbe(c, la);
+	if (TLB_HIT(e, rtag, la, 8))
+		return *(volatile u64 *)(la + e->add);
+	return slow_stack_ld(c, la);
+}
+static always_inline void stack_st64(struct cpu *c, gva_t la, u64 v)
+{
+	struct cpu_tlbe *e = tlbe(c, la);
+	if (TLB_HIT(e, wtag, la, 8))
+		*(volatile u64 *)(la + e->add) = v;
+	else
+		slow_stack_st(c, la, v);
+}
+
 static always_inline void *lin_wptr(struct cpu *c, gva_t la, unsigned size)
 {
 	struct cpu_tlbe *e = tlbe(c, la);

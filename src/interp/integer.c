@@ -404,14 +404,14 @@ static always_inline void push64(struct cpu *c, const struct insn *i, u64 v)
 {
 	c->cur = i;
 	u64 sp = c->gpr[R_SP] - 8;
-	lin_st64(c, sp, v);
+	stack_st64(c, sp, v);
 	c->gpr[R_SP] = sp;
 }
 
 static always_inline u64 pop64(struct cpu *c, const struct insn *i)
 {
 	c->cur = i;
-	u64 v = lin_ld64(c, c->gpr[R_SP]);
+	u64 v = stack_ld64(c, c->gpr[R_SP]);
 	c->gpr[R_SP] += 8;
 	return v;
 }
@@ -435,7 +435,7 @@ static always_inline u64 target64(struct cpu *c, const struct insn *i, u64 t)
 H(h_ret64)
 {
 	c->cur = i;
-	c->rip = target64(c, i, lin_ld64(c, c->gpr[R_SP]));
+	c->rip = target64(c, i, stack_ld64(c, c->gpr[R_SP]));
 	c->gpr[R_SP] += 8 + i->imm;
 	return chain(c);
 }
@@ -457,8 +457,12 @@ static always_inline const struct insn *call_to(struct cpu *c, const struct insn
 	u64 sp = c->gpr[R_SP] - 8;
 
 	c->cur = i;
-	lin_st64(c, sp, c->gpr[SLOT_BLOCK_RIP] + i->off + i->len);
-	c->rip = target64(c, i, target);
+	if (unlikely((u64)((s64)(target << 16) >> 16) != target)) {
+		stack_check_write(c, sp); /* a fault of the push goes first */
+		branch_check(c, i, target);
+	}
+	stack_st64(c, sp, c->gpr[SLOT_BLOCK_RIP] + i->off + i->len);
+	c->rip = target;
 	c->gpr[R_SP] = sp;
 	return chain(c);
 }
@@ -502,7 +506,7 @@ H(h_pop_r64)
 H(h_leave64)
 {
 	c->cur = i;
-	u64 bp = c->gpr[R_BP], v = lin_ld64(c, bp);
+	u64 bp = c->gpr[R_BP], v = stack_ld64(c, bp);
 	c->gpr[R_SP] = bp + 8;
 	c->gpr[R_BP] = v;
 	NEXT(c, i);

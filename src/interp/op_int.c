@@ -166,8 +166,10 @@ static void call(struct cpu *c, const struct insn *i, u64 target)
 {
 	u64 ret = c->next_rip, sp = (c->gpr[R_SP] - i->osz) & stack_mask(c);
 
-	st(c, S_SS, sp, i->osz, ret); /* a bad target is found after the push */
+	/* A fault of the push goes before one of the target, but nothing is written then. */
+	lin_check_write(c, seg_linear(c, S_SS, sp, i->osz, ACC_WRITE), i->osz, c->mmu_idx);
 	jump(c, i, target);
+	st(c, S_SS, sp, i->osz, ret);
 	set_sp(c, sp);
 }
 

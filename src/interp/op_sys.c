@@ -265,11 +265,12 @@ void op_clflush(struct cpu *c, const struct insn *i)
 void op_clzero(struct cpu *c, const struct insn *i)
 {
 	static const u8 zero[64];
-	u64 a = gpr_read(c, R_AX * 8, i->asz) & ~63ull;
 
 	if (!cpu_has(c, CPUID_CLZERO))
 		cpu_ud(c);
-	st_bytes(c, i->seg, a, zero, 64);
+	/* The line is that of the linear address. */
+	gva_t la = seg_linear_noac(c, i->seg, gpr_read(c, R_AX * 8, i->asz), 1, ACC_WRITE) & ~63ull;
+	lin_st_bytes(c, la, zero, 64, c->mmu_idx);
 }
 
 /* ---- stop, leave ---- */

@@ -8,7 +8,6 @@
  */
 #include "interp/stub_int.h"
 #include "base/string.h"
-#include "cpu/cpuid.h"
 #include "interp/fast.h"
 
 /* insn.imm of a gather or scatter */
@@ -43,13 +42,13 @@ static u64 mask_bits(struct cpu *c, union vsib v)
 	return m;
 }
 
-/* Elements below `done` are finished: their mask is clear; all else is as it was, above the vector length too. */
+/* Elements below `done` are finished: their mask is clear; all else is as it was (EVEX forms clear what lies above the vector at once). */
 static void write_progress(struct cpu *c, union vsib v, const u8 *data, unsigned done)
 {
 	u8 b[64];
 
 	if (!(v.flags & VS_SCATTER))
-		xs_vec_write(c, v.reg, data, 64);
+		xs_vec_write(c, v.reg, data, v.flags & VS_EVEX ? v.vl : 64);
 	if (v.flags & VS_EVEX) {
 		xs_kreg_write(c, v.mask, done < 64 ? xs_kreg_read(c, v.mask) & ~(BIT(done) - 1) : 0);
 		return;
@@ -194,10 +193,8 @@ static void op_maskmov(struct cpu *c, const struct insn *i)
 		xs_vec_read(c, v.src, src, 16);
 		xs_vec_read(c, v.mask, mask, 16);
 	}
-	/* All bytes count for faults, masked or not, and AMD wants the SSE form aligned: as the CPUs do. */
+	/* All bytes count for faults, masked or not, as the CPUs do it. */
 	gva_t la = seg_linear_noac(c, i->seg, ea, v.size, ACC_WRITE);
-	if (v.need == FPU_OK_SSE && la & 15 && cpu_is_amd(c) && !(*(u32 *)(c->xsave + 24) & BIT(17)))
-		cpu_gp(c, 0);
 	lin_check_write(c, la, v.size, c->mmu_idx);
 	for (unsigned n = 0; n < v.size; n++)
 		if (mask[n] & 0x80)

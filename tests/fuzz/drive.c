@@ -12,7 +12,7 @@
 
 #include "fuzz.h"
 
-static u64 diffs, skipped, missing;
+static u64 diffs, skipped, missing, reserved;
 static struct {
 	u16 mnem;
 	u32 n;
@@ -51,6 +51,17 @@ static bool note_absent(u16 mnem)
 	return true;
 }
 
+/* The decoder does not know it, and it is VEX or EVEX. */
+static bool reserved_encoding(const struct tcase *t)
+{
+	unsigned k = 0;
+
+	while (k < t->len && (t->code[k] == 0x26 || t->code[k] == 0x2e || t->code[k] == 0x36 || t->code[k] == 0x3e || t->code[k] == 0x64 ||
+			      t->code[k] == 0x65 || t->code[k] == 0x67))
+		k++;
+	return k < t->len && (t->code[k] == 0x62 || t->code[k] == 0xc4 || t->code[k] == 0xc5);
+}
+
 static void check_case(const struct opts *o, struct share *sh, struct tcase *t, struct outcome *a, struct outcome *b, const char *group)
 {
 	if (strict)
@@ -59,6 +70,14 @@ static void check_case(const struct opts *o, struct share *sh, struct tcase *t, 
 		return;
 	if (b->vector == 6 && a->vector != 6 && !b->kvm_exit && t->ninsn == 1 && !gen_isa_shown(t->isa_set)) {
 		skipped++;
+		return;
+	}
+	/*
+	 * Encodings with reserved VEX and EVEX bits set, which the manuals call #UD and this host runs (or fetches more bytes for
+	 * before it looks at them): the vCPU says #UD. Counted, not hidden; see docs/status.md.
+	 */
+	if (b->vector == 6 && a->vector != 6 && !b->kvm_exit && !t->mnem && reserved_encoding(t)) {
+		reserved++;
 		return;
 	}
 	if (b->kvm_exit == 17 && t->ninsn == 1) {
@@ -265,6 +284,8 @@ int drive(int argc, char **argv, bool block)
 	native_stop();
 	for (unsigned i = 0; i < nabsent; i++)
 		printf("not implemented: %s (%u cases)\n", ZydisMnemonicGetString(absent[i].mnem), absent[i].n);
+	if (reserved)
+		printf("%llu reserved encodings that this host runs were #UD\n", (unsigned long long)reserved);
 	printf("%llu differences, %llu skipped (not in the guest's CPUID)\n", (unsigned long long)diffs, (unsigned long long)skipped);
 	return diffs ? 1 : 0;
 }

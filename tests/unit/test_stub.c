@@ -2,6 +2,7 @@
 /*
  * Stubs against the machine: each instruction below is assembled by the compiler inside this program, decoded, made into a stub and run
  * on a struct cpu, and run as it is by a trampoline of our own; registers, flags, memory and the whole vector state must agree.
+ * LINK: interp/stub.c interp/stub_emit.c interp/stub_mem.c interp/stub_vsib.c interp/op_xsave.c cpu/fpu.c cpu/cpuid.c decode/feature.c decode/decode.c base/sys.c base/string.c
  * Guest memory is a flat buffer: the fakes below stand for interp/access.c. Bytes, page crossings and masked faults have their cases.
  */
 #include <setjmp.h>
@@ -40,6 +41,10 @@ u64 ea_of(struct cpu *c, const struct insn *i)
 {
 	u64 ea = fast_ea(c, i);
 	return i->asz == 8 ? ea : i->asz == 4 ? (u32)ea : (u16)ea;
+}
+gva_t seg_linear_noac(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc)
+{
+	return seg_linear(c, seg, off, size, acc);
 }
 gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc)
 {
