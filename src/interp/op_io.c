@@ -153,13 +153,13 @@ static bool start_string(struct cpu *c, const struct insn *i, bool write, unsign
 	struct cpu_io *io = &c->io;
 	u64 count = i->rep ? gpr_read(c, R_CX * 8, i->asz) : 1;
 
+	check_permission(c, GPR16(c, R_DX * 8), i->osz); /* even if there is nothing to do */
 	if (!count)
 		return false;
 	io->write = write;
 	io->string = true;
 	io->size = i->osz;
 	io->port = GPR16(c, R_DX * 8);
-	check_permission(c, io->port, i->osz);
 	io->count = batch(c, i, seg, off, count);
 	return true;
 }

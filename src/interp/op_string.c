@@ -173,8 +173,9 @@ void op_scas(struct cpu *c, const struct insn *i)
 void op_cmps(struct cpu *c, const struct insn *i)
 {
 	while (count_of(c, i)) {
-		u64 a = ld(c, i->seg, c->gpr[R_SI] & mask_of(i), i->osz);
+		/* If both operands fault, the second one is told of: as this family of CPUs does. */
 		u64 b = ld(c, S_ES, c->gpr[R_DI] & mask_of(i), i->osz);
+		u64 a = ld(c, i->seg, c->gpr[R_SI] & mask_of(i), i->osz);
 		compare(c, i->osz, a, b);
 		if (!step(c, i, 1, true, true) || rep_ends(c, i) || !more(c, i))
 			return;

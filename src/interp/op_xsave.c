@@ -68,7 +68,9 @@ static gva_t fx_operand(struct cpu *c, const struct insn *i, enum access acc)
 {
 	if (c->cr0 & (CR0_EM | CR0_TS))
 		cpu_raise(c, EX_NM, false, 0);
-	gva_t la = seg_linear(c, i->seg, ea_of(c, i), 512, acc);
+	gva_t la = seg_linear_noac(c, i->seg, ea_of(c, i), 512, acc);
+	if (acc == ACC_READ)
+		seg_linear(c, i->seg, ea_of(c, i), 16, acc); /* FXRSTOR: #AC before #GP */
 	if (la & 15)
 		cpu_gp(c, 0);
 	return la;
@@ -473,6 +475,7 @@ static void op_fnstenv(struct cpu *c, const struct insn *i)
 	x87_check(c);
 	cpu_fpu_put(c);
 	make_env(c, i, b);
+	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_WRITE);
 	st_bytes(c, i->seg, ea_of(c, i), b, env_size(i));
 	xs_materialise(c, XC_X87);
 	*img16(c, 0) |= 0x3f;
@@ -485,6 +488,7 @@ static void do_fldenv(struct cpu *c, const struct insn *i)
 
 	x87_check(c);
 	x87_wait(c);
+	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_READ);
 	ld_bytes(c, i->seg, ea_of(c, i), b, env_size(i));
 	load_env(c, i, b);
 }
@@ -499,6 +503,7 @@ static void op_fnsave(struct cpu *c, const struct insn *i)
 	make_env(c, i, b);
 	for (unsigned k = 0; k < 8; k++)
 		memcpy(b + n + 10 * k, c->xsave + 32 + 16 * k, 10);
+	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_WRITE);
 	st_bytes(c, i->seg, ea_of(c, i), b, n + 80);
 	cpu_fpu_get(c);
 	__asm__ volatile("fninit"); /* leaves the registers' contents, and they move to their places for TOP = 0 */
@@ -513,6 +518,7 @@ static void do_frstor(struct cpu *c, const struct insn *i)
 
 	x87_check(c);
 	x87_wait(c);
+	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_READ); /* #AC looks at its words */
 	ld_bytes(c, i->seg, ea_of(c, i), b, n + 80);
 	load_env(c, i, b);
 	for (unsigned k = 0; k < 8; k++)

@@ -148,6 +148,17 @@ static noinline void load_slow(struct cpu *c, const struct stub *s, gva_t la)
 	s->code(c, buf);
 }
 
+/* An exception that an earlier x87 instruction left is reported before memory is touched. */
+static noinline void x87_pending(struct cpu *c)
+{
+	u16 sw, cw;
+
+	cpu_fpu_get(c);
+	__asm__ volatile("fnstsw %0; fnstcw %1" : "=m"(sw), "=m"(cw));
+	if (sw & ~cw & 0x3f)
+		cpu_raise(c, EX_MF, false, 0);
+}
+
 static always_inline void mem_access(struct cpu *c, const struct insn *i, const struct stub *s, gva_t la, bool fpu, bool write)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
@@ -157,8 +168,11 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		check_align(c, i, s, la);
 	if (TLB_HIT(e, wtag, la, s->size) || (!write && TLB_HIT(e, rtag, la, s->size)))
 		p = (void *)(la + e->add);
-	else
+	else {
+		if (s->need == FPU_OK_X87 && (!s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW))
+			x87_pending(c);
 		p = lin_ptr(c, la, s->size, write, c->mmu_idx);
+	}
 	if (likely(p)) {
 		if (fpu)
 			cpu_fpu_get(c);
@@ -176,7 +190,9 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		const struct stub *s = i->stub;                                                                                            \
 		CHECK(c, i, s);                                                                                                            \
 		u64 ea = ea_of(c, i);                                                                                                      \
-		/* Misaligned operands of the aligned kind are #GP before they are #AC. */                                                 \
+		/* Misaligned operands of the aligned kind are #GP before anything else. */                                                \
+		if (s->align && cpu_is_64(c))                                                                                              \
+			check_align(c, i, s, ea + (i->seg >= S_FS ? c->seg[i->seg].base : 0));                                             \
 		gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                   \
 		mem_access(c, i, s, la, fpu, wr);                                                                                          \
 		if (x87 && !s->control) {                                                                                                  \
@@ -263,10 +279,13 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 		r = run_of_lanes(act, n, s->nlanes);
 		if (!r)
 			continue;
+		gva_t la = seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, s->write ? ACC_WRITE : ACC_READ);
+		if (n && (la & PAGE_MASK) != ((la - n * w) & PAGE_MASK)) /* the second page of a crossing operand: CR2 is its start */
+			lin_ptr(c, la & PAGE_MASK, 1, s->write, c->mmu_idx);
 		if (s->write)
-			lin_check_write(c, seg_linear(c, i->seg, (ea + n * w) & asz, r * w, ACC_WRITE), r * w, c->mmu_idx);
+			lin_check_write(c, la, r * w, c->mmu_idx);
 		else
-			ld_bytes(c, i->seg, (ea + n * w) & asz, buf + n * w, r * w);
+			lin_ld_bytes(c, la, buf + n * w, r * w, c->mmu_idx);
 	}
 	cpu_fpu_get(c);
 	s->code(c, buf);
@@ -275,7 +294,7 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 	for (n = 0; n < s->nlanes; n += r ? r : 1) {
 		r = run_of_lanes(act, n, s->nlanes);
 		if (r)
-			st_bytes(c, i->seg, (ea + n * w) & asz, buf + n * w, r * w);
+			lin_st_bytes(c, seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, ACC_WRITE), buf + n * w, r * w, c->mmu_idx);
 	}
 }
 

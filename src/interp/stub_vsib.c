@@ -42,12 +42,12 @@ static u64 mask_bits(struct cpu *c, union vsib v)
 	return m;
 }
 
-/* Elements below `done` are finished: their mask is clear; all else is as it was (EVEX forms clear what lies above the vector at once). */
-static void write_progress(struct cpu *c, union vsib v, const u8 *data, unsigned done)
+/* Elements below `done` are finished: their mask is clear; all else is as it was (EVEX forms clear what lies above the vector with the first element). */
+static void write_progress(struct cpu *c, union vsib v, const u8 *data, unsigned done, bool any)
 {
 	u8 b[64];
 
-	if (!(v.flags & VS_SCATTER))
+	if (any && !(v.flags & VS_SCATTER))
 		xs_vec_write(c, v.reg, data, v.flags & VS_EVEX ? v.vl : 64);
 	if (v.flags & VS_EVEX) {
 		xs_kreg_write(c, v.mask, done < 64 ? xs_kreg_read(c, v.mask) & ~(BIT(done) - 1) : 0);
@@ -82,6 +82,7 @@ static void op_vsib(struct cpu *c, const struct insn *i)
 	xs_vec_read(c, v.index, index, 64);
 	xs_vec_read(c, v.reg, data, 64);
 	u64 mask = mask_bits(c, v), base = ea_of(c, i);
+	bool any = false;
 	for (unsigned k = 0; k < v.n; k++) {
 		u64 val = 0;
 		s64 x;
@@ -93,7 +94,7 @@ static void op_vsib(struct cpu *c, const struct insn *i)
 			x = *(s64 *)(index + 8 * k);
 		u64 ea = (base + ((u64)x << i->scale)) & asz_mask(i);
 		if (k && !c->mmio.n)
-			write_progress(c, v, data, k);
+			write_progress(c, v, data, k, any);
 		gva_t la = seg_linear_noac(c, i->seg, ea, v.dsz, v.flags & VS_SCATTER ? ACC_WRITE : ACC_READ);
 		if (v.flags & VS_SCATTER) {
 			memcpy(&val, data + k * v.dsz, v.dsz);
@@ -102,6 +103,7 @@ static void op_vsib(struct cpu *c, const struct insn *i)
 			val = lin_ld(c, la, v.dsz, c->mmu_idx);
 			memcpy(data + k * v.dsz, &val, v.dsz);
 		}
+		any = true;
 	}
 	if (v.n * v.dsz < 64)
 		memset(data + v.n * v.dsz, 0, 64 - v.n * v.dsz);

@@ -91,7 +91,7 @@ static bool memory_differs(const struct share *sh, const struct outcome *a, cons
 }
 
 /*
- * Page faults. In the upper half the host has its kernel mapped and the guest has nothing: P of the error code tells that apart. Stores
+ * Page faults. In the upper half the host has its kernel mapped, and below it this program; the guest has nothing there: P of the error code tells that apart. Stores
  * of a whole state are made of many accesses, and which of those in a page faults first is the CPU's own affair.
  */
 static bool same_fault(const struct tcase *t, const struct outcome *a, const struct outcome *b)
@@ -99,7 +99,7 @@ static bool same_fault(const struct tcase *t, const struct outcome *a, const str
 	u32 err = a->error ^ b->error;
 	u64 cr2 = a->cr2 ^ b->cr2;
 
-	if (a->vector == 14 && a->cr2 >> 63)
+	if (a->vector == 14 && a->cr2 >= 0x7f0000000000)
 		err &= ~1u;
 	if (a->vector == 14 && t->big_operand)
 		cr2 &= ~0xfffull;

@@ -59,6 +59,8 @@ static bool reserved_encoding(const struct tcase *t)
 	while (k < t->len && (t->code[k] == 0x26 || t->code[k] == 0x2e || t->code[k] == 0x36 || t->code[k] == 0x3e || t->code[k] == 0x64 ||
 			      t->code[k] == 0x65 || t->code[k] == 0x67))
 		k++;
+	if (k + 1 < t->len && t->code[k] == 0x0f && (t->code[k + 1] == 0x38 || t->code[k + 1] == 0x3a))
+		return true;
 	return k < t->len && (t->code[k] == 0x62 || t->code[k] == 0xc4 || t->code[k] == 0xc5);
 }
 
