@@ -161,10 +161,11 @@ static u64 in_use(struct cpu *c)
 
 static gva_t xs_operand(struct cpu *c, const struct insn *i, unsigned size, enum access acc)
 {
-	gva_t la = seg_linear(c, i->seg, ea_of(c, i), size, acc);
+	u64 ea = ea_of(c, i);
 
-	if (la & 63)
+	if ((ea + (cpu_is_64(c) && i->seg < S_FS ? 0 : c->seg[i->seg].base)) & 63) /* #GP, not #SS, even if it is not canonical too */
 		cpu_gp(c, 0);
+	gva_t la = seg_linear(c, i->seg, ea, size, acc);
 	if (acc == ACC_WRITE)
 		lin_check_write(c, la, size, c->mmu_idx);
 	return la;

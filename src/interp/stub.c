@@ -7,6 +7,7 @@
  */
 #include "interp/stub_int.h"
 #include "base/string.h"
+#include "cpu/cpuid.h"
 #include "base/sys.h"
 
 #include <errno.h>
@@ -272,7 +273,7 @@ static void lanes_of(const struct decoded *d, const ZydisDecodedOperand *mem, st
 	}
 }
 
-static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, struct stub *s)
+static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, struct stub *s, bool amd)
 {
 	const ZydisDecodedInstruction *z = &d->z;
 
@@ -288,12 +289,13 @@ static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !z->raw.evex.aaa)
 		return;
 	s->kreg = z->raw.evex.aaa;
-	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs words of other lanes */)
+	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs words of other lanes */ ||
+	    (amd && (z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB)))
 		return;
 	lanes_of(d, mem, s);
 }
 
-static void describe(const struct decoded *d, const ZydisDecodedOperand *mem, struct stub *s)
+static void describe(const struct decoded *d, const ZydisDecodedOperand *mem, struct stub *s, bool amd)
 {
 	const ZydisDecodedInstruction *z = &d->z;
 
@@ -302,7 +304,7 @@ static void describe(const struct decoded *d, const ZydisDecodedOperand *mem, st
 		s->size = (u8)(mem->size / 8);
 		s->write = mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 		s->align = align_of(z, s->need, s->size);
-		masking_of(d, mem, s);
+		masking_of(d, mem, s, amd);
 	}
 	if (!is_x87(z))
 		return;
@@ -340,7 +342,7 @@ bool stub_lower(struct cpu *c, const struct decoded *d, struct insn *i)
 			mem = &d->op[k];
 	if (mem && (mem->mem.type != ZYDIS_MEMOP_TYPE_MEM || mem->size % 8 || !mem->size || mem->size > 512))
 		return false;
-	describe(d, mem, &proto);
+	describe(d, mem, &proto, cpu_is_amd(c));
 	unsigned n = stub_emit(d, code);
 	if (!n)
 		return false;

@@ -118,7 +118,7 @@ static noinline void store_slow(struct cpu *c, const struct stub *s, gva_t la)
 
 	lin_check_write(c, la, s->size, c->mmu_idx);
 	memset(buf, 0, sizeof(buf));
-	if (s->kreg) /* lanes that are masked off stay as they are */
+	if (s->kreg || x87) /* masked-off lanes, or all of it if an x87 exception is pending, stay as they are */
 		lin_ld_bytes(c, la, buf, s->size, c->mmu_idx);
 	if (x87) {
 		cpu_fpu_put(c);
@@ -280,8 +280,6 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 		if (!r)
 			continue;
 		gva_t la = seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, s->write ? ACC_WRITE : ACC_READ);
-		if (n && (la & PAGE_MASK) != ((la - n * w) & PAGE_MASK)) /* the second page of a crossing operand: CR2 is its start */
-			lin_ptr(c, la & PAGE_MASK, 1, s->write, c->mmu_idx);
 		if (s->write)
 			lin_check_write(c, la, r * w, c->mmu_idx);
 		else

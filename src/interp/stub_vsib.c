@@ -42,13 +42,14 @@ static u64 mask_bits(struct cpu *c, union vsib v)
 	return m;
 }
 
-/* Elements below `done` are finished: their mask is clear; all else is as it was (EVEX forms clear what lies above the vector with the first element). */
+/* Elements below `done` are finished: their mask is clear; all else is as it was (EVEX forms with 32-bit indices clear what lies above
+ * the vector with the first element, the others at the end: up to the CPU, and this is what one does). */
 static void write_progress(struct cpu *c, union vsib v, const u8 *data, unsigned done, bool any)
 {
 	u8 b[64];
 
 	if (any && !(v.flags & VS_SCATTER))
-		xs_vec_write(c, v.reg, data, v.flags & VS_EVEX ? v.vl : 64);
+		xs_vec_write(c, v.reg, data, v.flags & VS_EVEX && v.isz == 4 ? v.vl : 64);
 	if (v.flags & VS_EVEX) {
 		xs_kreg_write(c, v.mask, done < 64 ? xs_kreg_read(c, v.mask) & ~(BIT(done) - 1) : 0);
 		return;

@@ -401,9 +401,18 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 	case ZYDIS_MNEMONIC_FXSAVE: case ZYDIS_MNEMONIC_FXSAVE64: case ZYDIS_MNEMONIC_FXRSTOR: case ZYDIS_MNEMONIC_FXRSTOR64:
 	case ZYDIS_MNEMONIC_XSAVE: case ZYDIS_MNEMONIC_XSAVE64: case ZYDIS_MNEMONIC_XSAVEC: case ZYDIS_MNEMONIC_XSAVEC64:
 	case ZYDIS_MNEMONIC_XSAVEOPT: case ZYDIS_MNEMONIC_XSAVEOPT64: case ZYDIS_MNEMONIC_XRSTOR: case ZYDIS_MNEMONIC_XRSTOR64:
+		t->big_operand = t->vague_ac = true;
+		break;
+	case ZYDIS_MNEMONIC_VMASKMOVPS: case ZYDIS_MNEMONIC_VMASKMOVPD: case ZYDIS_MNEMONIC_VPMASKMOVD: case ZYDIS_MNEMONIC_VPMASKMOVQ:
 		t->big_operand = true;
 		break;
-	default: break;
+	case ZYDIS_MNEMONIC_FBLD: case ZYDIS_MNEMONIC_FBSTP:
+		t->vague_ac = true;
+		break;
+	default:
+		if (i->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && i->z.raw.evex.aaa)
+			t->big_operand = t->vague_ac = true;
+		break;
 	}
 	if (ea < DATA_FIRST || ea >= DATA_END)
 		return;
