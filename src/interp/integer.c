@@ -261,6 +261,7 @@ EXTEND(movsx, 32, 16, s16)
 EXTEND(movsx, 64, 16, s16)
 EXTEND(movsx, 64, 32, s32)
 EXTEND(movzx, 32, 32, u32) /* MOVSXD with a 32-bit destination */
+EXTEND(movzx, 16, 32, u32) /* MOVSXD with 66h: the source is 32 bits all the same */
 EXTEND(movzx, 16, 16, u16) /* MOVZX, MOVSX and MOVSXD with 66h where sizes agree */
 #define EX(n, d, s) { n##d##_##s##_r, n##d##_##s##_m }
 const insn_fn movzx_table[4][4][2] = {
@@ -269,7 +270,7 @@ const insn_fn movzx_table[4][4][2] = {
 	[3] = { EX(movzx, 64, 8), EX(movzx, 64, 16) },
 };
 const insn_fn movsx_table[4][4][2] = {
-	[1] = { EX(movsx, 16, 8), EX(movzx, 16, 16), EX(movzx, 16, 16) },
+	[1] = { EX(movsx, 16, 8), EX(movzx, 16, 16), EX(movzx, 16, 32) },
 	[2] = { EX(movsx, 32, 8), EX(movsx, 32, 16), EX(movzx, 32, 32) },
 	[3] = { EX(movsx, 64, 8), EX(movsx, 64, 16), EX(movsx, 64, 32) },
 };

@@ -263,8 +263,8 @@ static bool lower_extend(const struct decoded *d, struct insn *i)
 	if (m != M(MOVZX) && m != M(MOVSX) && m != M(MOVSXD))
 		return false;
 	unsigned to = size_index(d->op[0].size), from = size_index(d->op[1].size);
-	if (from > to)
-		from = to;
+	if (from > 2 || (from == 2 && m != M(MOVSXD)))
+		return false;
 	gpr_offset(d->op[0].reg.value, &i->reg);
 	if (!i->has_mem)
 		gpr_offset(d->op[1].reg.value, &i->rm);

@@ -246,8 +246,12 @@ static void lanes_of(const struct decoded *d, const ZydisDecodedOperand *mem, st
 			if (k == ZYDIS_REGCLASS_XMM || k == ZYDIS_REGCLASS_YMM || k == ZYDIS_REGCLASS_ZMM)
 				r = &d->op[n];
 		}
-	if (!r)
+	if (!r) { /* VFPCLASSSS and SD: only masks and memory */
+		s->nlanes = s->nmask = 1;
+		s->lane_size = s->size;
+		s->lanes = LANES_PLAIN;
 		return;
+	}
 	unsigned lr = elements(r), lm = elements(mem);
 	if (z->meta.category == ZYDIS_CATEGORY_EXPAND || z->meta.category == ZYDIS_CATEGORY_COMPRESS) {
 		s->lanes = LANES_PACKED;

@@ -130,7 +130,8 @@ static bool analyse(struct emit *e)
 		if ((out | f->tested) & ~X86_ARITH)
 			return false;
 		e->flags_out = out;
-		e->flags_in = f->tested || (out && (out & X86_ARITH) != X86_ARITH);
+		/* An undefined flag may keep its value. */
+		e->flags_in = f->tested || (out && ((out & ~f->undefined) & X86_ARITH) != X86_ARITH);
 	}
 	return true;
 }

@@ -309,7 +309,7 @@ static const struct insn *h_masked(struct cpu *c, const struct insn *i)
 	u64 ea = ea_of(c, i);
 	gva_t la = ea + (cpu_is_64(c) && i->seg >= S_FS ? c->seg[i->seg].base : 0);
 	struct cpu_tlbe *e = tlbe(c, la);
-	if (unlikely(la & s->align) && seg_flat(c, i->seg))
+	if (unlikely(la & s->align) && seg_flat(c, i->seg) && active_lanes(c, s))
 		check_align(c, i, s, la);
 	if (seg_flat(c, i->seg) && (s->write ? TLB_HIT(e, wtag, la, s->size) : TLB_HIT(e, rtag, la, s->size))) {
 		cpu_fpu_get(c);

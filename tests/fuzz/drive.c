@@ -78,7 +78,7 @@ static void check_case(const struct opts *o, struct share *sh, struct tcase *t, 
 	 * Encodings with reserved VEX and EVEX bits set, which the manuals call #UD and this host runs (or fetches more bytes for
 	 * before it looks at them): the vCPU says #UD. Counted, not hidden; see docs/status.md.
 	 */
-	if (b->vector == 6 && a->vector != 6 && !b->kvm_exit && !t->mnem && (reserved_encoding(t) || (a->vector == 14 && a->error == 0x14))) {
+	if (b->vector == 6 && (a->vector != 6 || a->rip != b->rip) && !b->kvm_exit && !t->mnem && (reserved_encoding(t) || (a->vector == 14 && a->error == 0x14))) {
 		reserved++;
 		return;
 	}

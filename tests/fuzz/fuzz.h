@@ -61,6 +61,8 @@ struct tcase {
 	bool vec;   /* vector or x87 state takes part */
 	bool big_operand; /* FXSAVE, XSAVE, FNSAVE and the like, masked operands: which byte of the page CR2 names is up to the CPU */
 	bool vague_ac;    /* whether these look at EFLAGS.AC, and before or after other checks, is up to the CPU (SDM 3, #AC) */
+	bool two_operands; /* CMPS: if both fault, either may be told of */
+	u8 gather_reg, gather_vl; /* EVEX gather that faults: when the bytes above the vector are cleared is up to the CPU; vl 0: none */
 	bool bases; /* FS and GS bases may change */
 	u32 undef;  /* flags that the manual leaves undefined */
 	u32 skip_off, skip_len; /* bytes of the data pages that hold x87 instruction and operand pointers */

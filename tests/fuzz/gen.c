@@ -391,6 +391,14 @@ static void special_pokes(struct rng *r, struct tcase *t, struct insn *i, struct
 	}
 }
 
+static bool is_gather(const struct insn *i)
+{
+	for (unsigned k = 0; k < i->z.operand_count_visible; k++)
+		if (i->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[k].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			return true;
+	return false;
+}
+
 /* x87 environments hold the addresses of the last instruction and operand: the two sides cannot agree on them. */
 static void skip_pointers(struct tcase *t, const struct insn *i, const struct steer *s)
 {
@@ -406,12 +414,20 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 	case ZYDIS_MNEMONIC_VMASKMOVPS: case ZYDIS_MNEMONIC_VMASKMOVPD: case ZYDIS_MNEMONIC_VPMASKMOVD: case ZYDIS_MNEMONIC_VPMASKMOVQ:
 		t->big_operand = true;
 		break;
-	case ZYDIS_MNEMONIC_FBLD: case ZYDIS_MNEMONIC_FBSTP:
+	case ZYDIS_MNEMONIC_CMPSB: case ZYDIS_MNEMONIC_CMPSW: case ZYDIS_MNEMONIC_CMPSQ: case ZYDIS_MNEMONIC_CMPSD:
+		t->two_operands = true;
+		break;
+	case ZYDIS_MNEMONIC_FBLD: case ZYDIS_MNEMONIC_FBSTP: case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
+	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 		t->vague_ac = true;
 		break;
 	default:
 		if (i->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && i->z.raw.evex.aaa)
 			t->big_operand = t->vague_ac = true;
+		if (i->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && i->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && is_gather(i)) {
+			t->gather_vl = i->op[0].size / 8 < 16 ? 16 : i->op[0].size / 8;
+			t->gather_reg = ZydisRegisterGetId(i->op[0].reg.value);
+		}
 		break;
 	}
 	if (ea < DATA_FIRST || ea >= DATA_END)
