@@ -91,7 +91,7 @@ void op_movs(struct cpu *c, const struct insn *i)
 	while ((n = count_of(c, i))) {
 		u64 so = c->gpr[R_SI] & mask_of(i), doff = c->gpr[R_DI] & mask_of(i), k;
 		gva_t sl = seg_linear(c, i->seg, so, i->osz, ACC_READ);
-		if (unlikely(doff >> 47)) /* the destination may be bad: a fault of the source goes first */
+		if (unlikely(doff >> 47 || c->tlb == c->tlbs[MMU_COUNT])) /* the destination may be bad: a fault of the source goes first */
 			ld(c, i->seg, so, i->osz);
 		gva_t dl = seg_linear(c, S_ES, doff, i->osz, ACC_WRITE);
 		void *s = NULL, *d = NULL;

@@ -234,6 +234,20 @@ static unsigned elements(const ZydisDecodedOperand *o)
 	return o->element_count ? o->element_count : 1;
 }
 
+/* N of {1toN}; 0: a broadcast instruction, not an embedded broadcast of one element. */
+static u8 broadcast_count(ZydisBroadcastMode m)
+{
+	switch (m) {
+	case ZYDIS_BROADCAST_MODE_1_TO_2: return 2;
+	case ZYDIS_BROADCAST_MODE_1_TO_4: return 4;
+	case ZYDIS_BROADCAST_MODE_1_TO_8: return 8;
+	case ZYDIS_BROADCAST_MODE_1_TO_16: return 16;
+	case ZYDIS_BROADCAST_MODE_1_TO_32: return 32;
+	case ZYDIS_BROADCAST_MODE_1_TO_64: return 64;
+	default: return 0;
+	}
+}
+
 /* Lanes of memory and of the mask. The register operand that is masked: the destination, or the source of a store or compare. */
 static void lanes_of(const struct decoded *d, const ZydisDecodedOperand *mem, struct stub *s)
 {
@@ -246,10 +260,11 @@ static void lanes_of(const struct decoded *d, const ZydisDecodedOperand *mem, st
 			if (k == ZYDIS_REGCLASS_XMM || k == ZYDIS_REGCLASS_YMM || k == ZYDIS_REGCLASS_ZMM)
 				r = &d->op[n];
 		}
-	if (!r) { /* VFPCLASSSS and SD: only masks and memory */
-		s->nlanes = s->nmask = 1;
-		s->lane_size = s->size;
-		s->lanes = LANES_PLAIN;
+	if (!r) { /* VFPCLASS: only masks and memory */
+		s->nlanes = (u8)elements(mem);
+		s->nmask = z->avx.broadcast.mode ? broadcast_count(z->avx.broadcast.mode) : s->nlanes;
+		s->lane_size = (u8)(s->size / s->nlanes);
+		s->lanes = z->avx.broadcast.mode ? LANES_ANY : LANES_PLAIN;
 		return;
 	}
 	unsigned lr = elements(r), lm = elements(mem);
@@ -272,7 +287,8 @@ static void lanes_of(const struct decoded *d, const ZydisDecodedOperand *mem, st
 	s->lane_size = (u8)(s->size / s->nlanes);
 	s->lanes = LANES_PLAIN;
 	if (z->avx.broadcast.mode) { /* scalar forms have none: their mask is bit 0 */
-		s->nmask = (u8)lr;
+		bool any = lm == 1 && broadcast_count(z->avx.broadcast.mode);
+		s->nmask = any ? broadcast_count(z->avx.broadcast.mode) : (u8)lr;
 		s->lanes = lm == 1 ? LANES_ANY : LANES_PLAIN;
 	}
 }
@@ -293,7 +309,7 @@ static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !z->raw.evex.aaa)
 		return;
 	s->kreg = z->raw.evex.aaa;
-	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs words of other lanes */ ||
+	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs words of other lanes */ ||
 	    (amd && (z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB)))
 		return;
 	lanes_of(d, mem, s);

@@ -159,6 +159,13 @@ static noinline void x87_pending(struct cpu *c)
 		cpu_raise(c, EX_MF, false, 0);
 }
 
+/* #MF goes before the faults of the operand. */
+static always_inline bool waits(const struct insn *i, const struct stub *s)
+{
+	return s->need == FPU_OK_X87 ? !s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW
+				     : i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
+}
+
 static always_inline void mem_access(struct cpu *c, const struct insn *i, const struct stub *s, gva_t la, bool fpu, bool write)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
@@ -169,7 +176,7 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 	if (TLB_HIT(e, wtag, la, s->size) || (!write && TLB_HIT(e, rtag, la, s->size)))
 		p = (void *)(la + e->add);
 	else {
-		if (s->need == FPU_OK_X87 && (!s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW))
+		if (waits(i, s))
 			x87_pending(c);
 		p = lin_ptr(c, la, s->size, write, c->mmu_idx);
 	}
@@ -191,6 +198,8 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		CHECK(c, i, s);                                                                                                            \
 		u64 ea = ea_of(c, i);                                                                                                      \
 		/* Misaligned operands of the aligned kind are #GP before anything else. */                                                \
+		if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align)) && waits(i, s))                                               \
+			x87_pending(c);                                                                                                    \
 		if (s->align && cpu_is_64(c))                                                                                              \
 			check_align(c, i, s, ea + (i->seg >= S_FS ? c->seg[i->seg].base : 0));                                             \
 		gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                   \
