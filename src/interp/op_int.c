@@ -313,9 +313,10 @@ void op_cmpxchg16b(struct cpu *c, const struct insn *i)
 
 	if (!cpu_has(c, CPUID_CX16))
 		cpu_ud(c);
-	la = seg_linear_noac(c, i->seg, ea_of(c, i), 16, ACC_WRITE);
-	if (la & 15)
+	u64 ea = ea_of(c, i);
+	if ((ea + (cpu_is_64(c) && i->seg < S_FS ? 0 : c->seg[i->seg].base)) & 15) /* #GP, not #SS, even if it is not canonical too */
 		cpu_gp(c, 0);
+	la = seg_linear_noac(c, i->seg, ea, 16, ACC_WRITE);
 	u64 *p = atomic_ptr(c, i, 16, &la), lo = c->gpr[R_AX], hi = c->gpr[R_DX];
 	u64 tmp[2] aligned(16);
 	bool ok;

@@ -163,7 +163,7 @@ static noinline void x87_pending(struct cpu *c)
 static always_inline bool waits(const struct insn *i, const struct stub *s)
 {
 	return s->need == FPU_OK_X87 ? !s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW
-				     : i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
+				     : s->need == FPU_OK_MMX || i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
 }
 
 static always_inline void mem_access(struct cpu *c, const struct insn *i, const struct stub *s, gva_t la, bool fpu, bool write)

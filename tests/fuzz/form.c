@@ -327,6 +327,10 @@ bool form_random(struct rng *r, int g, bool block, struct insn *out)
 				continue;
 			if (group_of(&out->z, out->op) != (g == GR_LOCK ? group_of(&out->z, out->op) : g))
 				continue;
+			/* AMD: 66h shortens the displacement of near branches, which this decoder does not know: what follows would run. */
+			if (out->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && out->z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !out->z.raw.rex.W &&
+			    out->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && out->op[0].size > 8)
+				continue;
 			if (g == GR_LOCK && !(out->z.attributes & ZYDIS_ATTRIB_HAS_LOCK))
 				continue;
 			return true;

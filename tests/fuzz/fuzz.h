@@ -66,6 +66,7 @@ struct tcase {
 	bool bases; /* FS and GS bases may change */
 	u32 undef;  /* flags that the manual leaves undefined */
 	u32 skip_off, skip_len; /* bytes of the data pages that hold x87 instruction and operand pointers */
+	u32 opt_state; /* XSAVEOPT, XSAVEC: offset of XSTATE_BV in the data pages, or 0 */
 	u16 isa_set;
 	u64 gpr[16];
 	u64 rflags, fs, gs;
