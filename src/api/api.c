@@ -29,23 +29,46 @@ static void system_release(struct vfile *vf)
 
 static const struct vfile_ops system_ops = { VFILE_SYSTEM, system_release };
 
+#define SYSTEM_NAME "kvm"
+
+static struct api_system *system_alloc(void)
+{
+	const char *stats = getenv("USEKVM_STATS");
+
+	if (stats && *stats)
+		process_timing = true; /* reading the TSC twice a KVM_RUN is not free */
+	struct api_system *s = aligned_alloc(64, ALIGN_UP(sizeof(*s), 64));
+	if (s)
+		memset(s, 0, sizeof(*s));
+	return s;
+}
+
 int api_open(int flags)
 {
 	int r = sig_install();
 
 	if (r)
 		return r;
-	const char *stats = getenv("USEKVM_STATS");
-	if (stats && *stats)
-		process_timing = true; /* reading the TSC twice a KVM_RUN is not free */
-	struct api_system *s = aligned_alloc(64, ALIGN_UP(sizeof(*s), 64));
+	struct api_system *s = system_alloc();
 	if (!s)
 		return -ENOMEM;
-	memset(s, 0, sizeof(*s));
-	r = vfile_create(&s->vf, &system_ops, "kvm", 0, flags & O_CLOEXEC);
+	r = vfile_create(&s->vf, &system_ops, SYSTEM_NAME, 0, flags & O_CLOEXEC);
 	if (r < 0)
 		free(s);
 	return r;
+}
+
+bool api_inherit(int fd)
+{
+	if (!vfile_has_name(fd, SYSTEM_NAME) || sig_install())
+		return false;
+	struct api_system *s = system_alloc();
+	if (!s)
+		return false;
+	bool ok = vfile_attach(&s->vf, &system_ops, fd) >= 0;
+	if (!ok)
+		free(s);
+	return ok;
 }
 
 static long unknown(enum vfile_kind kind)
@@ -134,7 +157,7 @@ long api_ioctl(int fd, u32 request, unsigned long arg)
 	if (request == (u32)KVM_RUN)
 		return run(fd, arg);
 	sig_enter(&s, NULL);
-	struct vfile *vf = vfile_get_fast(fd);
+	struct vfile *vf = vfile_get(fd); /* only KVM_RUN can do without the identity check */
 	long r = vf ? dispatch(vf, request, arg) : -EBADF;
 	if (vf)
 		vfile_put(vf);
@@ -151,7 +174,7 @@ long api_mapped(int fd, void *addr, u64 len, int prot, int flags, u64 offset)
 	if ((flags & MAP_TYPE) == MAP_PRIVATE)
 		return 0;
 	sig_enter(&s, NULL);
-	struct vfile *vf = vfile_get_fast(fd);
+	struct vfile *vf = vfile_get(fd);
 	if (vf && vf->ops->kind == VFILE_VCPU)
 		r = vcpu_map_ring(container_of(vf, struct kvm_vcpu, vf), addr, len, offset, prot);
 	if (vf)

@@ -45,6 +45,7 @@ struct api_call {
 		struct kvm_x86_mce mce;
 		struct kvm_enable_cap cap;
 		struct kvm_userspace_memory_region region;
+		struct kvm_userspace_memory_region2 region2;
 		struct kvm_memory_region old_region;
 		struct kvm_dirty_log dirty;
 		struct kvm_clear_dirty_log clear;

@@ -37,6 +37,22 @@ long sys_mce_cap(struct api_call *call)
 	return 0;
 }
 
+/* The one attribute: which XSAVE components a guest may be given (the kernel's, with those that a process must ask for by arch_prctl). */
+long sys_has_attr(struct api_call *call)
+{
+	return call->u->attr.group || call->u->attr.attr != KVM_X86_XCOMP_GUEST_SUPP ? -ENXIO : 0;
+}
+
+long sys_get_attr(struct api_call *call)
+{
+	u64 mask = cpuid_xcr0_mask();
+	long r = sys_has_attr(call);
+
+	if (r)
+		return r;
+	return copy_to_user((void *)call->u->attr.addr, &mask, sizeof(mask)) ? -EFAULT : 0;
+}
+
 /* n entries to the caller's list; its count is set. -E2BIG if it said it has less room. */
 static long put_cpuid(struct api_call *call, const struct kvm_cpuid_entry2 *e, u32 n)
 {

@@ -278,3 +278,32 @@ long vcpu_call_enable_cap(struct api_call *call)
 {
 	return -EINVAL;
 }
+
+/* ---- attributes: the TSC's offset to the host's ---- */
+
+long vcpu_call_has_attr(struct api_call *call)
+{
+	return call->u->attr.group != KVM_VCPU_TSC_CTRL || call->u->attr.attr != KVM_VCPU_TSC_OFFSET ? -ENXIO : 0;
+}
+
+long vcpu_call_get_attr(struct api_call *call)
+{
+	long r = vcpu_call_has_attr(call);
+
+	if (r)
+		return r;
+	return copy_to_user((void *)call->u->attr.addr, &call->vcpu->cpu.tsc_offset, sizeof(u64)) ? -EFAULT : 0;
+}
+
+long vcpu_call_set_attr(struct api_call *call)
+{
+	long r = vcpu_call_has_attr(call);
+	u64 offset;
+
+	if (r)
+		return r;
+	if (copy_from_user(&offset, (const void *)call->u->attr.addr, sizeof(offset)))
+		return -EFAULT;
+	vcpu_set_tsc_offset(call->vcpu, offset);
+	return 0;
+}

@@ -31,6 +31,21 @@ long vm_set_user_memory_region(struct api_call *call)
 	return mem_set_region(&call->kvm->mem, &call->u->region);
 }
 
+/* No guest_memfd: what is left of the second form is the first. */
+long vm_set_user_memory_region2(struct api_call *call)
+{
+	const struct kvm_userspace_memory_region2 *r = &call->u->region2;
+	const struct kvm_userspace_memory_region first = {
+		.slot = r->slot,
+		.flags = r->flags,
+		.guest_phys_addr = r->guest_phys_addr,
+		.memory_size = r->memory_size,
+		.userspace_addr = r->userspace_addr,
+	};
+
+	return mem_set_region(&call->kvm->mem, &first);
+}
+
 long vm_get_dirty_log(struct api_call *call)
 {
 	return mem_get_dirty_log(&call->kvm->mem, call->u->dirty.slot, call->u->dirty.dirty_bitmap);
@@ -294,6 +309,8 @@ long vm_enable_cap(struct api_call *call)
 		return enable_max_vcpu_id(kvm, c->args[0]);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return enable_manual_protect(kvm, c->args[0]);
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		return c->args[0] & ~1ull ? -EINVAL : 0; /* there is no other way than that exit */
 	case KVM_CAP_X2APIC_API:
 		if (c->args[0] & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
 			return -EINVAL;

@@ -14,6 +14,7 @@
 
 #define MTRR_CAP (0x500u | CPU_MTRR_VAR) /* fixed ranges, write combining */
 #define MCG_CTL_P BIT(8)
+#define MSR_PERF_CAPABILITIES 0x345
 #define HWCR_MC_STATUS_WR_EN BIT(18)
 #define PLATFORM_CPUID_FAULT BIT(31)
 
@@ -28,14 +29,14 @@
 	X(MSR_SYSENTER_CS) X(MSR_SYSENTER_ESP) X(MSR_SYSENTER_EIP) X(MSR_STAR) X(MSR_CSTAR) X(MSR_KERNEL_GS_BASE) X(MSR_SFMASK)            \
 	X(MSR_LSTAR) X(MSR_TSC) X(MSR_PAT) X(MSR_TSC_AUX) X(MSR_TSC_ADJUST) X(MSR_SPEC_CTRL) X(MSR_ARCH_CAPABILITIES)                      \
 	X(MSR_MISC_ENABLE) X(MSR_MCG_STATUS) X(MSR_MCG_CTL) X(0x34) X(MSR_PLATFORM_INFO) X(MSR_MISC_FEATURES_ENABLES)                      \
-	X(MSR_POWER_CTL) X(MSR_BIOS_SIGN_ID) X(0xc0010015)
+	X(MSR_POWER_CTL) X(MSR_BIOS_SIGN_ID) X(0xc0010015) X(0xc001011f) X(MSR_DEBUGCTL) X(MSR_PERF_CAPABILITIES) X(MSR_XSS)
 
 static const u32 msr_list[] = {
 #define X(n) n,
 	MSR_LIST(X)
 #undef X
 };
-static const u32 feature_list[] = { MSR_BIOS_SIGN_ID, MSR_ARCH_CAPABILITIES, MSR_PLATFORM_INFO };
+static const u32 feature_list[] = { MSR_BIOS_SIGN_ID, MSR_ARCH_CAPABILITIES, MSR_PLATFORM_INFO, MSR_PERF_CAPABILITIES };
 
 unsigned cpu_msr_list(u32 *index, unsigned n)
 {
@@ -73,6 +74,9 @@ int cpu_msr_feature_get(u32 index, u64 *value)
 		return 0;
 	case MSR_PLATFORM_INFO:
 		*value = PLATFORM_CPUID_FAULT;
+		return 0;
+	case MSR_PERF_CAPABILITIES: /* no performance counters */
+		*value = 0;
 		return 0;
 	}
 	return -ENOENT;
@@ -209,7 +213,7 @@ static int get_probed(u32 index, u64 *v)
 	case 0xc1: case 0xc2: case 0x186: case 0x187:           /* counters of the P6 */
 	case 0x199:                                             /* PERF_CTL */
 	case MSR_DEBUGCTL: case 0x1db: case 0x1dc: case 0x1dd: case 0x1de: /* last branch */
-	case 0x345:                                             /* PERF_CAPABILITIES */
+	case MSR_PERF_CAPABILITIES:
 	case 0x606: case 0x611: case 0x619: case 0x639: case 0x641: /* RAPL */
 	case 0xc0010000: case 0xc0010001: case 0xc0010002: case 0xc0010003: /* counters of the K7 */
 	case 0xc0010004: case 0xc0010005: case 0xc0010006: case 0xc0010007:
@@ -247,7 +251,7 @@ static int set_probed(u32 index, u64 v)
 	case 0xc0010004: case 0xc0010005: case 0xc0010006: case 0xc0010007:
 	case 0xc0010117: case 0xc0011022: case 0xc0011023: case 0xc001102a: case 0xc001102c:
 		return 0;
-	case 0xc0010058: case 0x345: case MSR_DEBUGCTL:
+	case 0xc0010058: case MSR_PERF_CAPABILITIES: case MSR_DEBUGCTL:
 		return v ? -EINVAL : 0;
 	}
 	return -ENOENT;

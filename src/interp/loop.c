@@ -239,12 +239,14 @@ static int loop(struct cpu *c)
 	}
 }
 
-/* An instruction was left in the middle: what it and the rest of its block did not execute is not counted. */
+/* An instruction was left in the middle: what it and the rest of its block did not execute is not counted. HLT is done, IN and OUT soon are. */
 static void uncount(struct cpu *c)
 {
 	struct block *b = c->interp->current;
+	bool done = c->unwind == UNWIND_EXIT && (c->exit == CPU_EXIT_HLT || c->exit == CPU_EXIT_IO);
+
 	if (b && c->cur >= b->insn && c->cur < b->insn + b->n)
-		c->stat.insns -= (u64)(b->n - (c->cur - b->insn));
+		c->stat.insns -= (u64)(b->n - (c->cur - b->insn) - done);
 	c->interp->current = NULL;
 }
 

@@ -9,11 +9,16 @@
 
 #include "base/sys.h"
 
+bool vcpu_has_user_irq(const struct kvm_vcpu *v)
+{
+	return v->user_irq >= 0 && (!v->lapic.present || lapic_accepts_pic(&v->lapic));
+}
+
 bool vcpu_has_interrupt(struct kvm_vcpu *v)
 {
 	struct kvm *kvm = v->kvm;
 
-	if (v->user_irq >= 0)
+	if (vcpu_has_user_irq(v))
 		return true;
 	if (!v->lapic.present)
 		return false;

@@ -245,6 +245,23 @@ void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value)
 		lapic_tsc_changed(&v->lapic);
 }
 
+/* The VMM says the offset itself: what later vCPUs are compared with, whatever this one had. */
+void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset)
+{
+	struct kvm_clock *k = &v->kvm->clock;
+
+	mutex_lock(&v->kvm->lock);
+	k->tsc_set = true;
+	k->tsc_write_host = host_rdtsc();
+	k->tsc_write = k->tsc_write_host + offset;
+	k->tsc_offset = offset;
+	mutex_unlock(&v->kvm->lock);
+	v->cpu.tsc_offset = offset;
+	cpu_request(&v->cpu, CPU_REQ_CLOCK);
+	if (v->lapic.present)
+		lapic_tsc_changed(&v->lapic);
+}
+
 /* ---- MSRs ---- */
 
 int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val)
@@ -270,7 +287,7 @@ int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val)
 		*val = pv->pv_eoi;
 		return 0;
 	case MSR_KVM_POLL_CONTROL:
-		*val = 1;
+		*val = pv->poll_control;
 		return 0;
 	}
 	return -ENOENT;
@@ -310,7 +327,10 @@ int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host)
 	case MSR_KVM_PV_EOI_EN:
 		return set_absent(&pv->pv_eoi, val, host);
 	case MSR_KVM_POLL_CONTROL:
-		return val <= 1 ? 0 : -EINVAL;
+		if (val > 1)
+			return -EINVAL;
+		pv->poll_control = val;
+		return 0;
 	}
 	return -ENOENT;
 }

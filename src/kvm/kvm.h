@@ -35,6 +35,22 @@
 #define KVM_RING_PAGE 2
 #define KVM_EXIT_REASONS 48
 
+/* What <linux/kvm.h> of older systems lacks. */
+#ifndef KVM_EXIT_MEMORY_FAULT
+#define KVM_EXIT_MEMORY_FAULT 39
+#define KVM_CAP_MEMORY_FAULT_INFO 232
+#endif
+#ifndef KVM_SET_USER_MEMORY_REGION2
+#define KVM_CAP_USER_MEMORY2 231
+#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+struct kvm_userspace_memory_region2 {
+	u32 slot, flags;
+	u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	u32 guest_memfd, pad1;
+	u64 pad2[14];
+};
+#endif
+
 struct kvm;
 
 /* kvmclock of the VM: guest time is a pure function of the host's TSC, so that every vCPU sees the same one. */
@@ -71,7 +87,7 @@ struct kvm {
 
 struct kvm_pvclock {
 	u64 system_time, wall_clock; /* MSRs */
-	u64 async_pf_en, steal_time, pv_eoi; /* kept for VMMs that write them without asking CPUID */
+	u64 async_pf_en, steal_time, pv_eoi, poll_control; /* kept for VMMs that write them without asking CPUID */
 	bool stopped;
 	u64 seen_tsc_offset;
 };
@@ -176,6 +192,8 @@ int vcpu_get_mp_state(struct kvm_vcpu *v, struct kvm_mp_state *m) hidden;
 int vcpu_set_mp_state(struct kvm_vcpu *v, const struct kvm_mp_state *m) hidden;
 /* Can an external interrupt be had from the in-kernel chips? */
 bool vcpu_has_interrupt(struct kvm_vcpu *v) hidden;
+/* KVM_INTERRUPT's: with an in-kernel LAPIC only when LINT0 lets it through. */
+bool vcpu_has_user_irq(const struct kvm_vcpu *v) hidden;
 void vcpu_collect_nmi(struct kvm_vcpu *v) hidden;
 
 /* requests.c */
@@ -195,6 +213,7 @@ int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d) hidden;
 void vcpu_write_clock(struct kvm_vcpu *v) hidden;
 int vcpu_kvmclock_ctrl(struct kvm_vcpu *v) hidden;
 void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value) hidden; /* the VMM sets the guest's TSC */
+void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset) hidden;
 void vcpu_tsc_moved(struct kvm_vcpu *v) hidden;           /* the guest did */
 /* 0x11, 0x12, 0x4b564d00..; -ENOENT: not these. */
 int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val) hidden;

@@ -35,7 +35,8 @@ int vcpu_set_msr(struct kvm_vcpu *v, u32 index, u64 val)
 
 unsigned kvm_msr_list(u32 *index, unsigned n)
 {
-	static const u32 ours[] = { 0x11, 0x12, 0x4b564d00, 0x4b564d01, MSR_TSC_DEADLINE };
+	static const u32 ours[] = { 0x11,       0x12,       0x4b564d00, 0x4b564d01, 0x4b564d02,
+				    0x4b564d03, 0x4b564d04, 0x4b564d05, MSR_TSC_DEADLINE };
 	unsigned have = cpu_msr_list(index, n);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(ours); i++, have++)

@@ -82,7 +82,7 @@ static int take_vector(struct kvm_vcpu *v)
 	struct irqchip *irq = &v->kvm->irq;
 	int vec = v->user_irq;
 
-	if (vec >= 0) {
+	if (vcpu_has_user_irq(v)) {
 		v->user_irq = -1;
 		return vec;
 	}
@@ -237,9 +237,23 @@ static int exit_emulation(struct kvm_vcpu *v)
 		hex[i * 3 + 1] = "0123456789abcdef"[c->insn_bytes[i] & 15];
 		hex[i * 3 + 2] = i + 1 < len ? ' ' : 0;
 	}
-	log_error(kvm, "vcpu %u: instruction not implemented: [%s] at cs %04x rip %#llx linear %#llx cpl %u", v->id, hex, c->seg[S_CS].sel,
+	log_error(kvm, "vcpu %u: %s [%s] at cs %04x rip %#llx linear %#llx cpl %u", v->id,
+		  len ? "instruction not implemented" : "code fetched from where no memory is", hex, c->seg[S_CS].sel,
 		  (unsigned long long)c->rip, (unsigned long long)(c->rip + (cpu_is_64(c) ? 0 : c->seg[S_CS].base)), c->cpl);
 	return TO_VMM;
+}
+
+/* KVM_RUN fails with EFAULT, and says where (KVM_CAP_MEMORY_FAULT_INFO). */
+static int exit_fault(struct kvm_vcpu *v)
+{
+	struct {
+		u64 flags, gpa, size;
+	} info = { 0, v->cpu.fault_gpa & PAGE_MASK, PAGE_SIZE };
+
+	log_debug(kvm, "vcpu %u: no host memory behind gpa %#llx", v->id, (unsigned long long)v->cpu.fault_gpa);
+	v->run->exit_reason = KVM_EXIT_MEMORY_FAULT;
+	memcpy(v->run->padding, &info, sizeof(info));
+	return -EFAULT;
 }
 
 static int handle_exit(struct kvm_vcpu *v, int why)
@@ -261,8 +275,7 @@ static int handle_exit(struct kvm_vcpu *v, int why)
 	case CPU_EXIT_EMULATION:
 		return exit_emulation(v);
 	case CPU_EXIT_FAULT:
-		log_debug(kvm, "vcpu %u: no host memory behind gpa %#llx", v->id, (unsigned long long)v->cpu.fault_gpa);
-		return -EFAULT;
+		return exit_fault(v);
 	case CPU_EXIT_USER:
 		return TO_VMM;
 	}

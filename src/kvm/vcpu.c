@@ -60,6 +60,7 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 	v->id = id;
 	v->engine = &interp_engine;
 	v->user_irq = v->eoi_exit = -1;
+	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");
 	int r = cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
 	if (r)

@@ -23,15 +23,28 @@ static long our_ioctl(int fd, unsigned long request, unsigned long arg)
 	return vfile_is_stale(fd) ? -EIO : api_ioctl(fd, (u32)request, arg);
 }
 
+static bool inherit(int fd)
+{
+	int saved = errno;
+	bool ok = api_inherit(fd);
+
+	errno = saved;
+	return ok;
+}
+
 long hook_ioctl(int fd, unsigned long request, unsigned long arg)
 {
 	long r;
 
-	if (vfile_is_ours(fd))
-		return our_ioctl(fd, request, arg);
+	if (vfile_is_ours(fd)) {
+		r = our_ioctl(fd, request, arg);
+		/* The number was closed behind our back and is another file's now: that was found out on the way. */
+		if (likely(r != -EBADF) || vfile_is_ours(fd))
+			return r;
+	}
 	r = sys3(SYS_ioctl, fd, request, arg);
-	/* One of our files under a number we have not heard of: it came by SCM_RIGHTS, or from /proc/self/fd. */
-	if (unlikely(r == -ENOTTY && _IOC_TYPE((u32)request) == KVMIO && vfile_adopt(fd)))
+	/* One of our files under a number we have not heard of: it came by SCM_RIGHTS, from /proc/self/fd, or over exec. */
+	if (unlikely(r == -ENOTTY && _IOC_TYPE((u32)request) == KVMIO && (vfile_adopt(fd) || inherit(fd))))
 		return our_ioctl(fd, request, arg);
 	return r;
 }
@@ -54,7 +67,7 @@ EXPORT int usekvm_open(int flags)
 
 EXPORT int usekvm_ioctl(int fd, unsigned long request, unsigned long arg)
 {
-	return (int)to_errno(vfile_is_ours(fd) || vfile_adopt(fd) ? our_ioctl(fd, request, arg) : -EBADF);
+	return (int)to_errno(vfile_is_ours(fd) || vfile_adopt(fd) || inherit(fd) ? our_ioctl(fd, request, arg) : -EBADF);
 }
 
 /* ---- mmap: a vCPU's mapping shows the ring of its VM ---- */

@@ -400,17 +400,14 @@ static int make_file(const char *name, u64 size, bool cloexec, u64 *dev, u64 *in
 	return fd;
 }
 
-int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
+/* After this vfile_publish(., fd) cannot fail. */
+static int reserve(int fd)
 {
 	u64 mask;
-	int fd, r;
+	int r;
 
 	if (vfile_is_forked())
 		mutex_init(&tab.lock, "vfile");
-	*vf = (struct vfile){ .ops = ops, .refs = 1 };
-	fd = make_file(name, size, cloexec, &vf->dev, &vf->ino);
-	if (fd < 0)
-		return fd;
 	tab_lock(&mask);
 	r = setup_fork_page();
 	if (!r && vfile_is_forked())
@@ -418,9 +415,52 @@ int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *nam
 	if (!r && !entry_make(fd))
 		r = (unsigned)fd >= MAX_FD ? -EMFILE : -ENOMEM;
 	tab_unlock(&mask);
+	return r;
+}
+
+int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
+{
+	int fd, r;
+
+	*vf = (struct vfile){ .ops = ops, .refs = 1 };
+	fd = make_file(name, size, cloexec, &vf->dev, &vf->ino);
+	if (fd < 0)
+		return fd;
+	r = reserve(fd);
 	if (r)
 		sys_close(fd);
 	return r ? r : fd;
+}
+
+bool vfile_has_name(int fd, const char *name)
+{
+	char path[32] = "/proc/self/fd/", link[64], want[64] = "/memfd:";
+	unsigned n = (unsigned)strlen(path), div = 1;
+
+	if (fd < 0)
+		return false;
+	while ((unsigned)fd / div > 9)
+		div *= 10;
+	for (; div; div /= 10)
+		path[n++] = (char)('0' + (unsigned)fd / div % 10);
+	n = (unsigned)strlen(want);
+	for (const char *p = name; *p && n < 40; p++)
+		want[n++] = *p;
+	memcpy(want + n, " (deleted)", 10);
+	n += 10;
+	return sys3(SYS_readlink, path, link, sizeof(link)) == (long)n && !memcmp(link, want, n);
+}
+
+int vfile_attach(struct vfile *vf, const struct vfile_ops *ops, int fd)
+{
+	*vf = (struct vfile){ .ops = ops, .refs = 1 };
+	int r = sys_fstat_id(fd, &vf->dev, &vf->ino);
+
+	if (r >= 0)
+		r = reserve(fd);
+	if (r >= 0)
+		vfile_publish(vf, fd);
+	return r;
 }
 
 void vfile_publish(struct vfile *vf, int fd)
@@ -481,16 +521,19 @@ void vfile_closing_range(unsigned lo, unsigned hi)
 void vfile_duped(int oldfd, int newfd)
 {
 	struct vfile *vf = look(oldfd), **e;
-	u64 mask;
+	u64 mask, dev = 0, ino = 0;
 
 	if (!vf && !look(newfd))
 		return;
 	if (oldfd == newfd || is_borrowed())
 		return;
+	sys_fstat_id(newfd, &dev, &ino);
 	tab_lock(&mask);
 	e = entry_make(newfd);
 	vf = look(oldfd);
 	if (e) {
+		if (vf && vf != STALE && (vf->dev != dev || vf->ino != ino))
+			vf = NULL; /* oldfd was closed behind our back and is another file's */
 		if (vf && vf != STALE)
 			vf->refs++;
 		entry_clear(e);

@@ -38,6 +38,9 @@ int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name
  */
 int vfile_prepare(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec) hidden;
 void vfile_publish(struct vfile *vf, int fd) hidden;
+/* For a file of the process that exec'ed or sent to this one: was it made by vfile_create as `name`? Then an object for it. 0 or -errno. */
+bool vfile_has_name(int fd, const char *name) hidden;
+int vfile_attach(struct vfile *vf, const struct vfile_ops *ops, int fd) hidden;
 
 /* fd -> object with a reference for this call, or NULL. Put it afterwards, on the same thread. */
 struct vfile *vfile_get(int fd) hidden;

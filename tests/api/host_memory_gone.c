@@ -27,6 +27,16 @@ int main(void)
 	if (kt_run(v.vcpu) == 0 && v.run->exit_reason == KVM_EXIT_MMIO && !kt_usekvm())
 		SKIP("this kernel's backend answers vanished memory with an MMIO exit");
 	CHECK_ERR(kt_run(v.vcpu), EFAULT);
+	if (kt_cap(v.sys, 232) && v.run->exit_reason == 39) { /* KVM_CAP_MEMORY_FAULT_INFO, KVM_EXIT_MEMORY_FAULT */
+		u64 info[3]; /* flags, gpa, size */
+
+		memcpy(info, v.run->padding, sizeof(info));
+		CHECK_EQ(info[0], 0);
+		CHECK_EQ(info[1], 0x10000000);
+		CHECK_EQ(info[2], 4096);
+	} else {
+		CHECK(!kt_usekvm());
+	}
 	kt_get_regs(v.vcpu, &a);
 	CHECK_ERR(kt_run(v.vcpu), EFAULT); /* and again, at the same instruction */
 	kt_get_regs(v.vcpu, &b);
