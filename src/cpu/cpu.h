@@ -164,6 +164,12 @@ struct cpu_ops {
 	/* VMCALL/VMMCALL. 0: rax set. 1: leave with CPU_EXIT_USER, rip already past the instruction. */
 	int (*hypercall)(struct cpu *c);
 	void (*wbinvd)(struct cpu *c);
+	/*
+	 * A page has become a page of code (fresh: it was none for any vCPU). Other vCPUs may hold write translations for it until they
+	 * have dropped them: asks them to and returns a token, or 0 if there are none. May be NULL. _done: have they all?
+	 */
+	u64 (*write_flush_start)(struct cpu *c, bool fresh);
+	bool (*write_flush_done)(struct cpu *c, u64 token);
 	void (*pause)(struct cpu *c); /* a spinning guest: may yield the host CPU */
 	/* The guest's segment limit, mode or paging changed in a way the outside must know (CR0, CR4, EFER, APIC base). May be NULL. */
 	void (*mode_changed)(struct cpu *c);

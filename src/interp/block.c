@@ -7,6 +7,8 @@
  * line by line, in the page's code_page, and compared with memory when they may have changed:
  *  - a vCPU wrote to the page: such writes never pass the TLB (mem/track.c) and bump *version;
  *  - the VMM may have written, since it had control: entry_gen differs.
+ * When a page becomes code, another vCPU may for a moment still have a write translation for it: until all have dropped theirs the
+ * page is `unstable` and compared at each look-up.
  * A block is decoded from that copy, never from memory that could change while we look.
  *
  * All blocks stand in one arena; when it is full everything is dropped. The vCPUs of a VM share one allowance of memory for their arenas:
@@ -121,6 +123,7 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	drop_own_write_tags(c, hva);
 	p->seen = load_acquire(p->version);
 	p->gen = in->entry_gen;
+	p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, was_new) : 0;
 	p->live++;
 	p->used = 0;
 	p->next = in->pages[page_slot(hva)];
@@ -143,7 +146,9 @@ static void page_validate(struct cpu *c, struct code_page *p)
 	struct interp *in = c->interp;
 	u32 v = load_acquire(p->version);
 
-	if (likely(v == p->seen && p->gen == in->entry_gen))
+	if (unlikely(p->unstable) && c->ops->write_flush_done(c, p->unstable))
+		p->unstable = 0; /* and once more compared below, after that */
+	else if (likely(v == p->seen && p->gen == in->entry_gen && !p->unstable))
 		return;
 	const u8 *mem = (const u8 *)p->hva;
 	for (u64 m = p->used; m; m &= m - 1) {
@@ -405,7 +410,7 @@ struct block *block_find(struct cpu *c)
 		in->want_single = true;
 		return NULL;
 	}
-	if (flat && !c->single && !b->hva2) {
+	if (flat && !c->single && !b->hva2 && !b->page->unstable) {
 		struct jump *j = jump_slot(in, c->rip);
 		j->rip = c->rip;
 		j->epoch_key = *(u64 *)&c->tlb_epoch;

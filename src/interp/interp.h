@@ -28,6 +28,7 @@ struct code_page {
 	u32 seen;     /* its value when `copy` was last compared */
 	u32 gen;      /* interp.entry_gen at the last comparison */
 	u32 live;     /* blocks made from this page carry the same value; bumped to kill them */
+	u64 unstable; /* token: until it is done, another vCPU may write here unreported, and every look compares */
 	u64 used;     /* which 64-byte lines blocks were made from, one bit each: only those of `copy` count */
 	struct code_page *next;
 	u8 copy[PAGE_SIZE];

@@ -176,9 +176,14 @@ void op_scas(struct cpu *c, const struct insn *i)
 void op_cmps(struct cpu *c, const struct insn *i)
 {
 	while (count_of(c, i)) {
-		/* If both operands fault, the second one is told of: as this family of CPUs does. */
-		u64 b = ld(c, S_ES, c->gpr[R_DI] & mask_of(i), i->osz);
-		u64 a = ld(c, i->seg, c->gpr[R_SI] & mask_of(i), i->osz);
+		/* If both operands fault, which is told of? Zen: the second, but for REPE CMPSB. */
+		bool first = i->rep == REP_E && i->osz == 1;
+		u64 a = 0, b;
+		if (first)
+			a = ld(c, i->seg, c->gpr[R_SI] & mask_of(i), 1);
+		b = ld(c, S_ES, c->gpr[R_DI] & mask_of(i), i->osz);
+		if (!first)
+			a = ld(c, i->seg, c->gpr[R_SI] & mask_of(i), i->osz);
 		compare(c, i->osz, a, b);
 		if (!step(c, i, 1, true, true) || rep_ends(c, i) || !more(c, i))
 			return;

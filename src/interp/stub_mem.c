@@ -149,12 +149,13 @@ static noinline void load_slow(struct cpu *c, const struct stub *s, gva_t la)
 }
 
 /* An exception that an earlier x87 instruction left is reported before memory is touched. */
-static noinline void x87_pending(struct cpu *c)
+static noinline void x87_pending(struct cpu *c, const struct insn *i)
 {
 	u16 sw, cw;
 
 	cpu_fpu_get(c);
 	__asm__ volatile("fnstsw %0; fnstcw %1" : "=m"(sw), "=m"(cw));
+	c->rip = insn_rip(c, i);
 	if (sw & ~cw & 0x3f)
 		cpu_raise(c, EX_MF, false, 0);
 }
@@ -177,7 +178,7 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		p = (void *)(la + e->add);
 	else {
 		if (waits(i, s))
-			x87_pending(c);
+			x87_pending(c, i);
 		p = lin_ptr(c, la, s->size, write, c->mmu_idx);
 	}
 	if (likely(p)) {
@@ -198,8 +199,8 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 		CHECK(c, i, s);                                                                                                            \
 		u64 ea = ea_of(c, i);                                                                                                      \
 		/* Misaligned operands of the aligned kind are #GP before anything else. */                                                \
-		if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align)) && waits(i, s))                                               \
-			x87_pending(c);                                                                                                    \
+		if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48) && waits(i, s))                        \
+			x87_pending(c, i);                                                                                                    \
 		if (s->align && cpu_is_64(c))                                                                                              \
 			check_align(c, i, s, ea + (i->seg >= S_FS ? c->seg[i->seg].base : 0));                                             \
 		gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                   \

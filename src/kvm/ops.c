@@ -122,6 +122,30 @@ static void op_wbinvd(struct cpu *c)
 {
 }
 
+/*
+ * The mark is of this VM's grace periods (base/qsbr.h): a vCPU that has passed it since has also taken the request made before, and
+ * drops its translations before it runs the guest again. The caller passes too: it leaves the engine for a moment.
+ */
+static u64 op_write_flush_start(struct cpu *c, bool fresh)
+{
+	struct kvm_vcpu *self = cpu_vcpu(c);
+	struct kvm *kvm = self->kvm;
+	u32 n = load_acquire(&kvm->nvcpus);
+
+	if (n <= 1)
+		return 0;
+	for (u32 i = 0; i < n; i++)
+		if (kvm->vcpus[i] != self)
+			vcpu_kick(kvm->vcpus[i], fresh ? CPU_REQ_TLB_WRITE : CPU_REQ_SYNC);
+	cpu_request(c, CPU_REQ_SYNC);
+	return qsbr_mark(&kvm->qsbr);
+}
+
+static bool op_write_flush_done(struct cpu *c, u64 token)
+{
+	return qsbr_passed(&cpu_vcpu(c)->kvm->qsbr, token);
+}
+
 /* Guests with several vCPUs on fewer host CPUs spin for each other: let the other run. */
 static void op_pause(struct cpu *c)
 {
@@ -140,5 +164,7 @@ const struct cpu_ops kvm_cpu_ops = {
 	.set_tpr = op_set_tpr,
 	.hypercall = op_hypercall,
 	.wbinvd = op_wbinvd,
+	.write_flush_start = op_write_flush_start,
+	.write_flush_done = op_write_flush_done,
 	.pause = op_pause,
 };

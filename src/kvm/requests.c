@@ -55,19 +55,29 @@ static void flush_write(struct guest_mem *m)
 	kvm_synchronize(mem_kvm(m));
 }
 
-static void request_write_flush(struct guest_mem *m)
-{
-	kvm_request_all(mem_kvm(m), CPU_REQ_TLB_WRITE);
-}
-
-const struct mem_ops kvm_mem_ops = { .flush_all = flush_all, .flush_write = flush_write, .request_write_flush = request_write_flush };
+const struct mem_ops kvm_mem_ops = { .flush_all = flush_all, .flush_write = flush_write };
 
 static void bus_synchronize(struct iobus *b)
 {
 	kvm_synchronize(container_of(b, struct kvm, bus));
 }
 
-const struct iobus_ops kvm_iobus_ops = { .synchronize = bus_synchronize };
+static u64 bus_mark(struct iobus *b)
+{
+	return qsbr_mark(&container_of(b, struct kvm, bus)->qsbr);
+}
+
+static bool bus_passed(struct iobus *b, u64 mark)
+{
+	struct kvm *kvm = container_of(b, struct kvm, bus);
+
+	if (qsbr_passed(&kvm->qsbr, mark))
+		return true;
+	kvm_request_all(kvm, CPU_REQ_SYNC);
+	return false;
+}
+
+const struct iobus_ops kvm_iobus_ops = { .synchronize = bus_synchronize, .mark = bus_mark, .passed = bus_passed };
 
 static struct kvm *irq_kvm(struct irqchip *c)
 {

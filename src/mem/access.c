@@ -25,26 +25,53 @@ static const struct memslot *part(const struct memslots *t, gpa_t gpa, size_t le
 	return s;
 }
 
-int mem_read(struct guest_mem *m, gpa_t gpa, void *buf, size_t len)
+/* Both sides' pages one by one, so that a fault comes with a piece's first byte: bytes not copied. */
+static size_t copy_by_pages(void *dst, const void *src, size_t len, int (*copy)(void *, const void *, size_t))
 {
-	const struct memslots *t = mem_slots(m);
-	u32 hint = 0;
-
 	while (len) {
-		u64 hva;
-		size_t n;
+		size_t n = MIN(PAGE_SIZE - ((u64)dst & ~PAGE_MASK), PAGE_SIZE - ((u64)src & ~PAGE_MASK));
 
-		if (!part(t, gpa, len, &hint, &hva, &n) || copy_from_user(buf, (const void *)hva, n))
-			return -EFAULT;
-		buf = (char *)buf + n;
-		gpa += n;
+		n = MIN(n, len);
+		if (copy(dst, src, n))
+			break;
+		dst = (char *)dst + n;
+		src = (const char *)src + n;
 		len -= n;
 	}
-	return 0;
+	return len;
 }
 
-static void wrote(struct guest_mem *m, const struct memslot *s, gpa_t gpa, u64 hva, size_t n)
+static size_t copy_part(void *dst, const void *src, size_t len, int (*copy)(void *, const void *, size_t))
 {
+	return likely(!copy(dst, src, len)) ? 0 : copy_by_pages(dst, src, len, copy);
+}
+
+size_t mem_copy_from(struct guest_mem *m, void *buf, gpa_t gpa, size_t len, u32 *hint)
+{
+	const struct memslots *t = mem_slots(m);
+
+	while (len) {
+		size_t n, left;
+		u64 hva;
+
+		if (!part(t, gpa, len, hint, &hva, &n))
+			break;
+		left = copy_part(buf, (const void *)hva, n, copy_from_user);
+		len -= n - left;
+		if (left)
+			break;
+		buf = (char *)buf + n;
+		gpa += n;
+	}
+	return len;
+}
+
+void memslot_wrote(struct guest_mem *m, const struct memslot *s, gpa_t gpa, size_t n)
+{
+	u64 hva = s->hva + (gpa - (s->gfn << PAGE_SHIFT));
+
+	if (!n)
+		return;
 	/* The bytes before the look at what is tracked: mem_track_code() marks the page before it lets its caller read it. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	for (gfn_t g = gpa >> PAGE_SHIFT; g <= (gpa + n - 1) >> PAGE_SHIFT; g++)
@@ -53,27 +80,39 @@ static void wrote(struct guest_mem *m, const struct memslot *s, gpa_t gpa, u64 h
 		mem_note_write(m, h);
 }
 
-int mem_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len)
+size_t mem_copy_to(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len, u32 *hint)
 {
 	const struct memslots *t = mem_slots(m);
-	u32 hint = 0;
 
 	while (len) {
 		const struct memslot *s;
+		size_t n, left;
 		u64 hva;
-		size_t n;
-		int r;
 
-		s = part(t, gpa, len, &hint, &hva, &n);
+		s = part(t, gpa, len, hint, &hva, &n);
 		if (!s || (s->flags & KVM_MEM_READONLY))
-			return -EFAULT;
-		r = copy_to_user((void *)hva, buf, n);
-		wrote(m, s, gpa, hva, n); /* a copy that failed may have written its beginning */
-		if (r)
-			return r;
+			break;
+		left = copy_part((void *)hva, buf, n, copy_to_user);
+		memslot_wrote(m, s, gpa, n); /* a copy that failed may have written its beginning */
+		len -= n - left;
+		if (left)
+			break;
 		buf = (const char *)buf + n;
 		gpa += n;
-		len -= n;
 	}
-	return 0;
+	return len;
+}
+
+int mem_read(struct guest_mem *m, gpa_t gpa, void *buf, size_t len)
+{
+	u32 hint = 0;
+
+	return mem_copy_from(m, buf, gpa, len, &hint) ? -EFAULT : 0;
+}
+
+int mem_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len)
+{
+	u32 hint = 0;
+
+	return mem_copy_to(m, gpa, buf, len, &hint) ? -EFAULT : 0;
 }

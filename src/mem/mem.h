@@ -20,13 +20,26 @@
 
 #define MEM_MAX_SLOTS 32764 /* KVM_CAP_NR_MEMSLOTS, as Linux x86 */
 
+/* Memory that is ours and not the VMM's. Unmapped with the last reference. */
+struct mem_pages {
+	u32 refs; /* atomic */
+	void *addr;
+	u64 len;
+};
+/* For one who found it in a slot, inside a read section, or has a reference already. */
+static inline void mem_pages_get(struct mem_pages *p)
+{
+	__atomic_fetch_add(&p->refs, 1, __ATOMIC_RELAXED);
+}
+void mem_pages_put(struct mem_pages *p) hidden;
+
 struct memslot {
 	u32 id, flags;   /* KVM_MEM_* */
 	gfn_t gfn;
 	u64 npages;
 	u64 hva;         /* host address of the first page */
 	u64 *dirty;      /* one bit a page, if KVM_MEM_LOG_DIRTY_PAGES; shared by successive tables */
-	void *owned;     /* KVM_SET_MEMORY_REGION: memory we allocated; munmapped with the slot */
+	struct mem_pages *owned; /* KVM_SET_MEMORY_REGION: memory we mapped; the slot has a reference */
 };
 
 struct memslots { /* immutable once installed */
@@ -42,8 +55,6 @@ struct mem_ops {
 	/* Make every vCPU drop (all / write) translations; returns when none uses a stale one any more. Called with guest_mem.lock held. */
 	void (*flush_all)(struct guest_mem *m);
 	void (*flush_write)(struct guest_mem *m);
-	/* Ask for flush_write without waiting for it. Called by vCPU threads inside an engine, without locks. */
-	void (*request_write_flush)(struct guest_mem *m);
 };
 
 struct mem_track; /* host pages that hold decoded code: mem/track.c */
@@ -88,8 +99,16 @@ static inline void memslot_mark_dirty(const struct memslot *s, gfn_t gfn)
 	}
 }
 
-/* Copies for API code and devices, inside the caller's read section: cross slots, mark dirty, tell the write tracking. 0 or -EFAULT (part may be done). Survive host
- * memory that is not there. */
+/*
+ * Copies for API code, devices and clients, inside the caller's read section: cross slots, mark dirty, tell the write tracking, survive host
+ * memory that is not there. They stop at the first byte that cannot be copied and return how many are left. A read-only slot is not
+ * written. hint: as for memslot_find().
+ */
+size_t mem_copy_from(struct guest_mem *m, void *buf, gpa_t gpa, size_t len, u32 *hint) hidden;
+size_t mem_copy_to(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len, u32 *hint) hidden;
+/* Bytes [gpa, gpa + len) of one slot were written past these functions: dirty bits, write tracking. */
+void memslot_wrote(struct guest_mem *m, const struct memslot *s, gpa_t gpa, size_t len) hidden;
+/* The same for all or nothing: 0 or -EFAULT (a part may be done). */
 int mem_read(struct guest_mem *m, gpa_t gpa, void *buf, size_t len) hidden;
 int mem_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) hidden;
 
@@ -97,8 +116,8 @@ int mem_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) hidde
 
 /*
  * mem_track_code(): from now on writes by vCPUs to this host page are to be reported; returns the page's version cell, which is
- * incremented (atomically) on each reported write. Stays valid until mem_destroy. If the page was not tracked before,
- * flush_write has been requested of all vCPUs but the caller (it drops its own).
+ * incremented (atomically) on each reported write. Stays valid until mem_destroy. *was_new: it was not tracked before, and vCPUs may
+ * hold write translations for it: the caller drops its own and has the others do so (cpu_ops.write_flush_start).
  * mem_is_code(): may a write translation be cached for this host page? Called on each TLB fill for write.
  * mem_note_write(): a write to a tracked page happened or is about to; bump its version.
  */

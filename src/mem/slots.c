@@ -57,11 +57,19 @@ int mem_init(struct guest_mem *m, const struct mem_ops *ops)
 	return r;
 }
 
+void mem_pages_put(struct mem_pages *p)
+{
+	if (__atomic_sub_fetch(&p->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	sys_munmap(p->addr, p->len);
+	free(p);
+}
+
 static void release_slot(struct memslot *s)
 {
 	dirty_free(s->dirty);
 	if (s->owned)
-		sys_munmap(s->owned, s->npages << PAGE_SHIFT);
+		mem_pages_put(s->owned);
 }
 
 void mem_destroy(struct guest_mem *m)
@@ -199,10 +207,13 @@ struct request {
 static int own_memory(struct request *q)
 {
 	u64 len = q->slot.npages << PAGE_SHIFT, off = q->slot.gfn << PAGE_SHIFT;
+	struct mem_pages *pages = malloc(sizeof(*pages));
 	struct stat st;
 	void *p;
 	int r;
 
+	if (!pages)
+		return -ENOMEM;
 	if (q->vm_fd < 0) {
 		p = sys_mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	} else {
@@ -210,14 +221,23 @@ static int own_memory(struct request *q)
 		if (!r && (u64)st.st_size < off + len)
 			r = sys_ftruncate(q->vm_fd, off + len);
 		if (r)
-			return r;
+			goto out;
 		p = sys_mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, q->vm_fd, off);
 	}
-	if (sys_is_err(p))
-		return (int)(long)p;
-	q->slot.owned = p;
+	if (sys_is_err(p)) {
+		r = (int)(long)p;
+		goto out;
+	}
+	pages->addr = p;
+	pages->len = len;
+	pages->refs = 1;
+	q->slot.owned = pages;
 	q->slot.hva = (u64)p;
 	return 0;
+
+out:
+	free(pages);
+	return r;
 }
 
 static int create_slot(struct guest_mem *m, struct request *q)
@@ -233,7 +253,7 @@ static int create_slot(struct guest_mem *m, struct request *q)
 		return r;
 	r = replace_slot(m, NULL, &q->slot);
 	if (r && q->own)
-		sys_munmap(q->slot.owned, q->slot.npages << PAGE_SHIFT);
+		mem_pages_put(q->slot.owned);
 	return r;
 }
 

@@ -186,8 +186,6 @@ u32 *mem_track_code(struct guest_mem *m, u64 hva_page, bool *was_new)
 	/* Not only when fresh: the one that was first may not have come to this line yet. */
 	if (!load_acquire(&t->active))
 		__atomic_store_n(&t->active, 1, __ATOMIC_SEQ_CST);
-	if (fresh && m->ops->request_write_flush)
-		m->ops->request_write_flush(m);
 	if (was_new)
 		*was_new = fresh;
 	return cell;

@@ -17,7 +17,7 @@
 #include "mmu/mmu.h"
 
 static void none(struct guest_mem *m) {}
-static const struct mem_ops ops = { none, none, none };
+static const struct mem_ops ops = { none, none };
 static struct guest_mem mem;
 static struct cpu *c;
 static char *ram;
