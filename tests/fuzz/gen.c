@@ -425,6 +425,8 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 		for (unsigned k = 0; k < i->z.operand_count_visible; k++)
 			if (i->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && i->op[k].size == 80)
 				t->vague_ac = true;
+		if (i->z.meta.category == ZYDIS_CATEGORY_COMPRESS || i->z.meta.category == ZYDIS_CATEGORY_EXPAND)
+			t->vague_ac = true;
 		if (i->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && i->z.raw.evex.aaa)
 			t->big_operand = t->vague_ac = true;
 		if (i->z.encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && i->op[0].type == ZYDIS_OPERAND_TYPE_REGISTER && is_gather(i)) {
