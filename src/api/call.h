@@ -44,6 +44,7 @@ struct api_call {
 		struct kvm_vapic_addr vapic;
 		struct kvm_x86_mce mce;
 		struct kvm_enable_cap cap;
+		struct kvm_msr_filter msr_filter;
 		struct kvm_userspace_memory_region region;
 		struct kvm_userspace_memory_region2 region2;
 		struct kvm_memory_region old_region;

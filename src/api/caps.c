@@ -64,6 +64,8 @@
 	X(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)                            \
 	X(KVM_CAP_SET_GUEST_DEBUG2, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP | KVM_GUESTDBG_USE_HW_BP |      \
 		  KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP | KVM_GUESTDBG_BLOCKIRQ)                                                 \
+	X(KVM_CAP_X86_USER_SPACE_MSR, 1)                                                                                                   \
+	X(KVM_CAP_X86_MSR_FILTER, 1)                                                                                                       \
 	X(KVM_CAP_VCPU_ATTRIBUTES, 1)                                                                                                      \
 	X(KVM_CAP_SYS_ATTRIBUTES, 1)                                                                                                       \
 	X(KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1)                                                                                            \

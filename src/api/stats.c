@@ -18,6 +18,7 @@ static const struct {
 	{ KVM_EXIT_UNKNOWN, "unknown" }, { KVM_EXIT_HYPERCALL, "hypercall" }, { KVM_EXIT_IO, "io" }, { KVM_EXIT_DEBUG, "debug" },
 	{ KVM_EXIT_HLT, "hlt" }, { KVM_EXIT_MMIO, "mmio" }, { KVM_EXIT_IRQ_WINDOW_OPEN, "irq_window_open" }, { KVM_EXIT_SHUTDOWN, "shutdown" },
 	{ KVM_EXIT_INTERNAL_ERROR, "internal_error" }, { KVM_EXIT_IOAPIC_EOI, "ioapic_eoi" },
+	{ KVM_EXIT_X86_RDMSR, "x86_rdmsr" }, { KVM_EXIT_X86_WRMSR, "x86_wrmsr" },
 };
 
 static const struct {

@@ -56,6 +56,7 @@ X(KVM_SET_CLOCK, A_IOC, vm_set_clock)
 X(KVM_GET_TSC_KHZ, A_VALUE, vm_get_tsc_khz)
 X(KVM_SET_TSC_KHZ, A_VALUE, vm_set_tsc_khz)
 X(KVM_ENABLE_CAP, A_IOC, vm_enable_cap)
+X(KVM_X86_SET_MSR_FILTER, A_IOC, vm_set_msr_filter)
 X(KVM_CREATE_DEVICE, A_IOC, vm_create_device)
 #endif
 #if defined(API_ALL) || defined(API_VCPU)

@@ -295,6 +295,11 @@ static long enable_manual_protect(struct kvm *kvm, u64 bits)
 	return 0;
 }
 
+long vm_set_msr_filter(struct api_call *call)
+{
+	return kvm_set_msr_filter(call->kvm, &call->u->msr_filter);
+}
+
 long vm_enable_cap(struct api_call *call)
 {
 	const struct kvm_enable_cap *c = &call->u->cap;
@@ -309,6 +314,8 @@ long vm_enable_cap(struct api_call *call)
 		return enable_max_vcpu_id(kvm, c->args[0]);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return enable_manual_protect(kvm, c->args[0]);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		return kvm_enable_msr_exits(kvm, c->args[0]);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		return c->args[0] & ~1ull ? -EINVAL : 0; /* there is no other way than that exit */
 	case KVM_CAP_X2APIC_API:

@@ -159,6 +159,9 @@ struct cpu_ops {
 	/* MSRs that cpu/msr.c does not own. 0, -ENOENT (no such MSR), -EINVAL (#GP), or 1: leave with CPU_EXIT_USER. */
 	int (*rdmsr)(struct cpu *c, u32 index, u64 *value);
 	int (*wrmsr)(struct cpu *c, u32 index, u64 value);
+	/* May the guest's RDMSR or WRMSR be tried? And one that was not (-EPERM), or that failed: the error, or 1: leave with CPU_EXIT_USER. May be NULL. */
+	bool (*msr_allowed)(struct cpu *c, u32 index, bool write);
+	int (*msr_failed)(struct cpu *c, u32 index, bool write, u64 value, int error);
 	u64 (*get_tpr)(struct cpu *c);          /* CR8 */
 	void (*set_tpr)(struct cpu *c, u64 tpr); /* value 0..15; may raise CPU_REQ_EVENT */
 	/* VMCALL/VMMCALL. 0: rax set. 1: leave with CPU_EXIT_USER, rip already past the instruction. */

@@ -35,6 +35,18 @@ void op_cpuid(struct cpu *c, const struct insn *i)
 	c->gpr[R_DX] = r[3];
 }
 
+static bool allowed(struct cpu *c, u32 index, bool write)
+{
+	return !c->ops->msr_allowed || c->ops->msr_allowed(c, index, write);
+}
+
+static int failed(struct cpu *c, const struct insn *i, bool write, u64 value, int error)
+{
+	cpu_fpu_put(c);
+	c->insn_len = i->len;
+	return c->ops->msr_failed ? c->ops->msr_failed(c, (u32)c->gpr[R_CX], write, value, error) : error;
+}
+
 /* An ops call that leaves (1) finds rip on the instruction and its length in insn_len: the VMM's answer completes or faults it. */
 void op_rdmsr(struct cpu *c, const struct insn *i)
 {
@@ -43,12 +55,14 @@ void op_rdmsr(struct cpu *c, const struct insn *i)
 
 	if (c->cpl)
 		cpu_gp(c, 0);
-	r = cpu_msr_get(c, (u32)c->gpr[R_CX], &v, false);
+	r = allowed(c, (u32)c->gpr[R_CX], false) ? cpu_msr_get(c, (u32)c->gpr[R_CX], &v, false) : -EPERM;
 	if (r == -ENOENT) {
 		cpu_fpu_put(c);
 		c->insn_len = i->len;
 		r = c->ops->rdmsr(c, (u32)c->gpr[R_CX], &v);
 	}
+	if (unlikely(r < 0))
+		r = failed(c, i, false, 0, r);
 	if (r > 0)
 		cpu_exit(c, CPU_EXIT_USER);
 	if (r)
@@ -63,12 +77,14 @@ void op_wrmsr(struct cpu *c, const struct insn *i)
 
 	if (c->cpl)
 		cpu_gp(c, 0);
-	r = cpu_msr_set(c, index, get64(c), false);
+	r = allowed(c, index, true) ? cpu_msr_set(c, index, get64(c), false) : -EPERM;
 	if (r == -ENOENT) {
 		cpu_fpu_put(c);
 		c->insn_len = i->len;
 		r = c->ops->wrmsr(c, index, get64(c));
 	}
+	if (unlikely(r < 0))
+		r = failed(c, i, true, get64(c), r);
 	if (r > 0)
 		cpu_exit(c, CPU_EXIT_USER);
 	if (r)

@@ -81,6 +81,8 @@ struct kvm {
 	u32 max_vcpu_id;     /* KVM_CAP_MAX_VCPU_ID, 0: not set */
 	u64 tss_addr, identity_map;
 	u32 mmu_pages;
+	u32 msr_exits;       /* atomic: KVM_MSR_EXIT_REASON_* (KVM_CAP_X86_USER_SPACE_MSR) */
+	struct msr_filter *msr_filter; /* load_acquire; NULL: none */
 	bool memory_owned;
 	struct process_node node;
 };
@@ -106,6 +108,8 @@ struct kvm_vcpu {
 	u32 mp_state;
 	int eoi_exit;            /* vector to tell the VMM of (split irqchip), or -1 */
 	int user_irq;            /* KVM_INTERRUPT's vector waiting, or -1 */
+	enum { MSR_PENDING_NONE, MSR_PENDING_READ, MSR_PENDING_WRITE } pending_msr;
+	u8 msr_insn_len;
 	bool pending_io, pending_mmio; /* the VMM has an access to answer */
 	bool ran;                /* KVM_RUN was called: CPUID is fixed */
 	bool triple_fault;       /* a machine check that cannot be delivered: KVM_EXIT_SHUTDOWN */
@@ -223,6 +227,14 @@ int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host) hidden;
 int vcpu_get_msr(struct kvm_vcpu *v, u32 index, u64 *val) hidden; /* for the VMM; 0 or -errno */
 int vcpu_set_msr(struct kvm_vcpu *v, u32 index, u64 val) hidden;
 unsigned kvm_msr_list(u32 *index, unsigned n) hidden;
+
+/* msr_exit.c */
+int kvm_set_msr_filter(struct kvm *kvm, const struct kvm_msr_filter *user) hidden;
+int kvm_enable_msr_exits(struct kvm *kvm, u64 reasons) hidden;
+void msr_filter_free(struct msr_filter *f) hidden;
+bool vcpu_msr_allowed(struct kvm_vcpu *v, u32 index, bool write) hidden;
+int vcpu_msr_failed(struct kvm_vcpu *v, u32 index, bool write, u64 value, int error) hidden;
+void vcpu_take_msr_answer(struct kvm_vcpu *v) hidden;
 
 /* state_*.c. Inside the vCPU's lock. */
 void vcpu_get_regs(struct kvm_vcpu *v, struct kvm_regs *r) hidden;

@@ -75,6 +75,16 @@ static int op_wrmsr(struct cpu *c, u32 index, u64 value)
 	return r == -ENOENT ? vcpu_clock_wrmsr(v, index, value, false) : r;
 }
 
+static bool op_msr_allowed(struct cpu *c, u32 index, bool write)
+{
+	return vcpu_msr_allowed(cpu_vcpu(c), index, write);
+}
+
+static int op_msr_failed(struct cpu *c, u32 index, bool write, u64 value, int error)
+{
+	return vcpu_msr_failed(cpu_vcpu(c), index, write, value, error);
+}
+
 u64 vcpu_get_cr8(struct kvm_vcpu *v)
 {
 	return v->lapic.present ? lapic_get_tpr(&v->lapic) : v->cr8;
@@ -160,6 +170,8 @@ const struct cpu_ops kvm_cpu_ops = {
 	.mmio = op_mmio,
 	.rdmsr = op_rdmsr,
 	.wrmsr = op_wrmsr,
+	.msr_allowed = op_msr_allowed,
+	.msr_failed = op_msr_failed,
 	.get_tpr = op_get_tpr,
 	.set_tpr = op_set_tpr,
 	.hypercall = op_hypercall,

@@ -314,6 +314,13 @@ static void take_answers(struct kvm_vcpu *v)
 	}
 }
 
+/* Its answer completes the instruction at once, or injects what that raises. */
+static inline void take_msr(struct kvm_vcpu *v)
+{
+	if (unlikely(v->pending_msr))
+		vcpu_take_msr_answer(v);
+}
+
 static inline bool answer_pending(const struct kvm_vcpu *v)
 {
 	return v->cpu.io.state == IO_DONE || v->cpu.mmio.n;
@@ -476,6 +483,7 @@ static int enter(struct kvm_vcpu *v, struct vcpu_sig *s)
 		vcpu_set_cr8(v, run->cr8);
 	}
 	take_answers(v);
+	take_msr(v);
 	if (unlikely(run->immediate_exit)) {
 		vcpu_process_requests(v);
 		if (answer_pending(v)) {

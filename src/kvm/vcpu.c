@@ -50,6 +50,7 @@ void vcpu_reset(struct kvm_vcpu *v, bool init)
 	v->cpu.io.state = IO_NONE;
 	v->cpu.mmio.n = 0;
 	v->pending_io = v->pending_mmio = false;
+	v->pending_msr = MSR_PENDING_NONE;
 	v->user_irq = -1;
 	v->eoi_exit = -1;
 }

@@ -65,6 +65,7 @@ static void vm_fini(struct kvm *kvm)
 	for (u32 i = 0; i < kvm->nvcpus; i++)
 		vcpu_free(kvm->vcpus[i]);
 	mem_destroy(&kvm->mem);
+	msr_filter_free(kvm->msr_filter);
 }
 
 static struct kvm *vm_alloc(void)

@@ -1,13 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Runs every test in its own process with a time limit and ends with "N passed, N failed[, N skipped]".
+# Runs every test in its own process with a time limit. The last line is "N passed, N failed"; what was left out stands before it.
 #
 #   tests/harness/run.sh BUILD [WORD...]      only tests whose name has one of the words
 #
-# Kinds: unit/NAME, api/NAME (under usekvm), referee/NAME (the same program on the kernel's /dev/kvm, with KVM_REFEREE=1),
-# guest/... (lines of tests/guest/list), regress/NAME, fuzz/GROUP, boot/MACHINE, house/levels.
+# Kinds: house/..., unit/NAME, api/NAME and xinterface/NAME (under usekvm), referee/NAME (API tests on the kernel's /dev/kvm, with
+# KVM_REFEREE=1), regress/NAME, cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP, boot/MACHINE.
+# A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
+# A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.
 # Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES.
-# tests/guest/list and tests/fuzz/list: one test a line, "NAME TIMEOUT COMMAND..."; @B@ is the build folder, @S@ the source.
 build=${1:?usage: run.sh BUILD [WORD...]}
 shift
 src=$(cd "$(dirname "$0")/../.." && pwd)
@@ -19,6 +20,7 @@ mkdir -p "$log"
 pass=0 fail=0 skip=0 failed=
 tty=0
 [ -t 1 ] && tty=1
+export BUILD="$build"
 
 wanted()
 {
@@ -31,7 +33,7 @@ wanted()
 
 clear_line()
 {
-	[ $tty = 1 ] && printf '\r\033[K'
+	[ $tty = 0 ] || printf '\r\033[K'
 }
 
 # run NAME SECONDS COMMAND...
@@ -41,7 +43,7 @@ run()
 	shift 2
 	wanted "$name" || return 0
 	out=$log/$(echo "$name" | tr '/ ' '__')
-	[ $tty = 1 ] && printf '\r\033[K[%d passed, %d failed] %s' $pass $fail "$name"
+	[ $tty = 0 ] || printf '\r\033[K[%d passed, %d failed] %s' $pass $fail "$name"
 	start=$(date +%s)
 	timeout -k 5 "$limit" "$@" >"$out" 2>&1 </dev/null
 	rc=$?
@@ -60,57 +62,71 @@ run()
 		fail=$((fail + 1))
 		failed="$failed $name"
 		clear_line
-		[ $rc = 124 ] && echo "FAILED  $name: still running after ${limit}s" || echo "FAILED  $name: exit code $rc"
-		tail -n 25 "$out" | sed 's/^/        /'
+		case $rc in
+		124 | 137) echo "FAILED  $name: still running after ${limit}s" ;;
+		*) echo "FAILED  $name: exit code $rc" ;;
+		esac
+		tail -n 25 "$out" | tr -d '\r' | sed 's/^/        /'
 		;;
 	esac
 }
 
 run_list()
 {
-	while read -r name limit command; do
+	while read -r name limit command <&4; do
 		case $name in '' | '#'*) continue ;; esac
 		command=$(echo "$command" | sed "s|@B@|$build|g; s|@S@|$src|g")
 		eval "run \"\$name\" \"\$limit\" $command"
-	done <"$1"
+	done 4<"$1"
+}
+
+# run_programs FOLDER KIND SECONDS [COMMAND...]: each program that the build has made there.
+run_programs()
+{
+	dir=$build/tests/$1 kind=$2 seconds=$3
+	shift 3
+	for t in "$dir"/*; do
+		[ -f "$t" ] && [ -x "$t" ] || continue
+		case $t in *.so) continue ;; esac
+		run "$kind/$(basename "$t" | sed 's/^test_//')" "$seconds" "$@" "$t"
+	done
 }
 
 [ -x "$usekvm" ] || { echo "$usekvm is not there: build first (meson setup build && ninja -C build)"; exit 2; }
 
 run house/levels 60 "$src/tools/check-levels.sh" "$src"
-for t in "$build"/tests/unit/test_*; do
-	[ -f "$t" ] && [ -x "$t" ] && run "unit/${t##*/test_}" 120 "$t"
+run house/headers 60 "$src/tools/check-headers.sh" "$src"
+run_programs unit unit 120
+run_programs api api 60 "$usekvm" --
+# What differs from the kernel shows as a failure of one side.
+[ "${KVM_REFEREE:-0}" != 1 ] || [ ! -c /dev/kvm ] || run_programs api referee 60
+run_programs xinterface xinterface 60 "$usekvm" --
+[ ! -x "$src/tests/xinterface/plugins/plugins.sh" ] || run xinterface/plugins 60 "$src/tests/xinterface/plugins/plugins.sh" "$build"
+run_programs regress regress 120 "$usekvm" --
+for t in "$src"/tests/cli/*.sh; do
+	[ ! -x "$t" ] || run "cli/$(basename "$t" .sh)" 120 "$t" "$build" "$src"
 done
-for t in "$build"/tests/api/*; do
-	[ -f "$t" ] && [ -x "$t" ] || continue
-	run "api/${t##*/}" 60 "$usekvm" -- "$t"
-	# What differs from the kernel shows as a failure of one side.
-	[ "${KVM_REFEREE:-0}" = 1 ] && [ -c /dev/kvm ] && run "referee/${t##*/}" 60 "$t"
+for t in "$src"/tests/*/list; do
+	[ ! -f "$t" ] || run_list "$t"
 done
-for t in "$build"/tests/regress/*; do
-	[ -f "$t" ] && [ -x "$t" ] && run "regress/${t##*/}" 120 "$usekvm" -- "$t"
-done
-[ -f "$src/tests/guest/list" ] && run_list "$src/tests/guest/list"
 if [ -z "$NO_FUZZ" ]; then
-	if [ -f "$src/tests/fuzz/list" ]; then
-		run_list "$src/tests/fuzz/list"
-	elif [ -x "$build/tests/fuzz/insn" ]; then
-		for g in $("$build/tests/fuzz/insn" --list 2>/dev/null); do
-			run "fuzz/$g" 900 "$build/tests/fuzz/insn" --group="$g" --count="${FUZZ_COUNT:-100000}" --seed="${FUZZ_SEED:-1}"
-		done
-	fi
+	while read -r group <&4; do
+		case $group in
+		'' | '#'*) ;;
+		*) run "fuzz/$group" 900 "$usekvm" -- "$build/tests/fuzz/insn" --group="$group" --count="${FUZZ_COUNT:-100000}" --seed="${FUZZ_SEED:-1}" ;;
+		esac
+	done 4<"$src/tests/fuzz/groups"
+	run fuzz/blocks 900 "$usekvm" -- "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
 fi
 if [ -z "$NO_BOOT" ]; then
-	for m in ${BOOT_MACHINES:-q35 pc microvm microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
-		run "boot/$m" 900 env BUILD="$build" "$src/tools/boot.sh" "$m"
+	for m in ${BOOT_MACHINES:-q35 pc microvm,kernel-irqchip=on microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
+		run "boot/$m" 900 "$src/tools/boot.sh" "$m"
 	done
 fi
 
 clear_line
-[ -n "$failed" ] && echo "failed:$failed"
-if [ $skip -gt 0 ]; then
-	echo "$pass passed, $fail failed, $skip skipped"
-else
-	echo "$pass passed, $fail failed"
-fi
+[ -z "$failed" ] || echo "failed:$failed"
+[ $skip -eq 0 ] || echo "$skip left out (see skip lines)"
+[ $((pass + fail)) -gt 0 ] || echo "no test has a name with: $words"
+echo "$pass passed, $fail failed"
 [ $fail -eq 0 ] && [ $pass -gt 0 ]
