@@ -21,6 +21,8 @@ case $mem in '' | *[!0-9]*) die "--mem=$mem is no number of MiB" ;; esac
 [ "$mem" -ge 128 ] || die "--mem=$mem is too little: this kernel needs 128 MiB at least"
 case $accel in kvm | tcg) ;; *) die "--accel=$accel: kvm or tcg" ;; esac
 [ "$(uname -m)" = x86_64 ] || die "usekvm is for x86-64 Linux; this is $(uname -m)"
+case $machine in q35* | pc* | microvm*) ;; *) die "--machine=$machine: no machine of this demo: q35, pc or microvm" ;; esac
+[ -r /proc/meminfo ] || die "/proc is not mounted here: mount -t proc proc /proc"
 avail=$(($(sed -n 's/^MemAvailable: *\([0-9]*\).*/\1/p' /proc/meminfo) / 1024))
 [ "$avail" -gt $((mem + 200)) ] || die "the guest's $mem MiB and QEMU do not fit: $avail MiB are free. Try --mem=128"
 [ -z "$kernel" ] || check_kernel "$kernel"

@@ -40,7 +40,7 @@ exec 3>&-
 bad=0
 [ $rc = 0 ] || { echo "QEMU ends with exit code $rc (124: time limit)"; bad=1; }
 [ -n "$sent" ] || { echo "no login shell"; bad=1; }
-grep -aq 'address: .*inet 10\.0\.2\.' || { echo "no address by DHCP on virtio-net"; bad=1; }
+grep -aq 'address: .*inet 10\.0\.2\.' "$console" || { echo "no address by DHCP on virtio-net"; bad=1; }
 [ "$accel" = tcg ] || grep -aq 'Hypervisor detected: KVM' "$console" || { echo "no 'Hypervisor detected: KVM'"; bad=1; }
 grep -a -E -i 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v hw-vuln && bad=1
 [ $bad = 0 ] && echo "disk: booted and powered off in $(secs $(($(now_ms) - start))) s"
