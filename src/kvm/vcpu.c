@@ -195,7 +195,7 @@ int kvm_create_vcpu(struct kvm *kvm, u32 id)
 
 static bool same_cpuid(const struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 {
-	return v->cpu.ncpuid == n && !memcmp(v->cpu.cpuid, e, n * sizeof(*e));
+	return v->cpu.ncpuid == n && (!n || !memcmp(v->cpu.cpuid, e, n * sizeof(*e)));
 }
 
 void vcpu_update_features(struct kvm_vcpu *v)
