@@ -141,7 +141,7 @@ static void publish(struct kvm *kvm, struct kvm_vcpu *v)
 	store_release(&kvm->nvcpus, kvm->nvcpus + 1);
 }
 
-static int create_locked(struct kvm *kvm, u32 id)
+static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 {
 	char name[32] = "kvm-vcpu:";
 	unsigned n = (unsigned)strlen(name);
@@ -171,7 +171,7 @@ static int create_locked(struct kvm *kvm, u32 id)
 		goto out_run;
 	kvm_get(kvm);
 	publish(kvm, v);
-	vfile_publish(&v->vf, fd);
+	*made = v;
 	return fd;
 
 out_run:
@@ -187,9 +187,13 @@ out_unmap:
 
 int kvm_create_vcpu(struct kvm *kvm, u32 id)
 {
+	struct kvm_vcpu *v = NULL;
+
 	mutex_lock(&kvm->lock);
-	int r = create_locked(kvm, id);
+	int r = create_locked(kvm, id, &v);
 	mutex_unlock(&kvm->lock);
+	if (r >= 0)
+		vfile_publish(&v->vf, r); /* may end other VMs: without the lock */
 	return r;
 }
 
