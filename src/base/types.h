@@ -38,7 +38,6 @@ typedef u64 gfn_t; /* gpa >> PAGE_SHIFT */
 #define hidden __attribute__((visibility("hidden")))
 #define noinline __attribute__((noinline))
 #define always_inline inline __attribute__((always_inline))
-#define packed __attribute__((packed))
 #define aligned(n) __attribute__((aligned(n)))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
 

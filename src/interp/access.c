@@ -175,14 +175,32 @@ static void watch(struct cpu *c, gva_t la, unsigned len, bool write)
 
 /* ---- bytes ---- */
 
+/* To or from guest memory: operands of a power of two in one access, as the CPU would. */
+static void guest_copy(void *dst, const void *src, unsigned len)
+{
+	switch (len) {
+	case 1: store_relaxed((u8 *)dst, load_relaxed((const u8 *)src)); return;
+	case 2: store_relaxed((u16 *)dst, load_relaxed((const u16 *)src)); return;
+	case 4: store_relaxed((u32 *)dst, load_relaxed((const u32 *)src)); return;
+	case 8: store_relaxed((u64 *)dst, load_relaxed((const u64 *)src)); return;
+	default: break;
+	}
+#ifdef __SANITIZE_THREAD__
+	for (unsigned k = 0; k < len; k++)
+		store_relaxed((u8 *)dst + k, load_relaxed((const u8 *)src + k));
+#else
+	memcpy(dst, src, len);
+#endif
+}
+
 static void copy_in_page(struct cpu *c, void *p, gpa_t gpa, void *buf, unsigned len, bool write)
 {
 	if (!p)
 		mmio(c, gpa, len, buf, write);
 	else if (write)
-		memcpy(p, buf, len);
+		guest_copy(p, buf, len);
 	else
-		memcpy(buf, p, len);
+		guest_copy(buf, p, len);
 }
 
 static void lin_bytes(struct cpu *c, gva_t la, void *buf, unsigned len, bool write, unsigned idx)

@@ -136,7 +136,7 @@ static bool same_line(const void *a, const void *b)
 	const u64 *x = a, *y = b;
 	u64 d = 0;
 	for (unsigned k = 0; k < LINE / 8; k++)
-		d |= x[k] ^ y[k];
+		d |= load_relaxed(&x[k]) ^ y[k]; /* a is guest memory */
 	return !d;
 }
 
@@ -168,7 +168,11 @@ static void page_use(struct code_page *p, unsigned line)
 {
 	if (p->used & BIT(line))
 		return;
-	memcpy(p->copy + line * LINE, (const u8 *)p->hva + line * LINE, LINE);
+	const u64 *from = (const u64 *)(p->hva + line * LINE);
+	u64 *to = (u64 *)(p->copy + line * LINE);
+
+	for (unsigned k = 0; k < LINE / 8; k++)
+		to[k] = load_relaxed(&from[k]);
 	p->used |= BIT(line);
 }
 

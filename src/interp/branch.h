@@ -27,13 +27,13 @@ static always_inline bool cond(u32 af, unsigned cc)
 /* The block has ended and c->rip is set: run the next one if it is at hand and nothing wants the loop. */
 static always_inline const struct insn *chain(struct cpu *c)
 {
-	if (unlikely(*(volatile u64 *)&c->requests)) /* and c->stop */
+	if (unlikely(load_relaxed((u64 *)&c->requests))) /* and c->stop */
 		return NULL;
 	struct interp *in = c->interp;
 	struct jump *j = jump_slot(in, c->rip);
 	if (unlikely(j->rip != c->rip || j->epoch_key != *(u64 *)&c->tlb_epoch))
 		return NULL;
-	if (unlikely((*(volatile u32 *)j->version ^ j->seen) | (j->gen ^ in->entry_gen)) && !block_recheck(c, j))
+	if (unlikely((load_relaxed(j->version) ^ j->seen) | (j->gen ^ in->entry_gen)) && !block_recheck(c, j))
 		return NULL;
 	struct block *b = j->b;
 	in->current = b;

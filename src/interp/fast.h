@@ -8,6 +8,15 @@
 #include "interp/access.h"
 #include "interp/interp.h"
 
+/* One access to guest memory, which other vCPUs and the VMM write to as they like: x86 order, one instruction. */
+#ifdef __SANITIZE_THREAD__
+#define GUEST_LD(p) load_relaxed(p)
+#define GUEST_ST(p, v) store_relaxed(p, v)
+#else
+#define GUEST_LD(p) (*(volatile __typeof__(*(p)) *)(p))
+#define GUEST_ST(p, v) (*(volatile __typeof__(*(p)) *)(p) = (v))
+#endif
+
 /* Slow halves: fill the TLB, raise, or do the access piecewise (page crossing, MMIO). */
 u64 slow_ld(struct cpu *c, gva_t la, unsigned size) hidden;
 void slow_st(struct cpu *c, gva_t la, unsigned size, u64 val) hidden;
@@ -40,14 +49,14 @@ static always_inline gva_t fast_la(struct cpu *c, const struct insn *i, unsigned
 	{                                                                                                                                  \
 		struct cpu_tlbe *e = tlbe(c, la);                                                                                          \
 		if (TLB_HIT(e, rtag, la, bits / 8))                                                                                        \
-			return *(volatile u##bits *)(la + e->add);                                                                         \
+			return GUEST_LD((u##bits *)(la + e->add));                                                                         \
 		return (u##bits)slow_ld(c, la, bits / 8);                                                                                  \
 	}                                                                                                                                  \
 	static always_inline void lin_st##bits(struct cpu *c, gva_t la, u##bits v)                                                         \
 	{                                                                                                                                  \
 		struct cpu_tlbe *e = tlbe(c, la);                                                                                          \
 		if (TLB_HIT(e, wtag, la, bits / 8))                                                                                        \
-			*(volatile u##bits *)(la + e->add) = v;                                                                            \
+			GUEST_ST((u##bits *)(la + e->add), v);                                                                             \
 		else                                                                                                                       \
 			slow_st(c, la, bits / 8, v);                                                                                       \
 	}                                                                                                                                  \
@@ -72,14 +81,14 @@ static always_inline u64 stack_ld64(struct cpu *c, gva_t la)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (TLB_HIT(e, rtag, la, 8))
-		return *(volatile u64 *)(la + e->add);
+		return GUEST_LD((u64 *)(la + e->add));
 	return slow_stack_ld(c, la);
 }
 static always_inline void stack_st64(struct cpu *c, gva_t la, u64 v)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (TLB_HIT(e, wtag, la, 8))
-		*(volatile u64 *)(la + e->add) = v;
+		GUEST_ST((u64 *)(la + e->add), v);
 	else
 		slow_stack_st(c, la, v);
 }

@@ -198,7 +198,7 @@ const insn_fn un_table[UN_COUNT][4][3] = {
 		gva_t la = fast_la(c, i, bits / 8, ACC_WRITE);                                                                             \
 		u##bits *p = lin_wptr(c, la, bits / 8);                                                                                    \
 		if (likely(p)) {                                                                                                           \
-			*(volatile u##bits *)p = alu_##op##bits(c, *p, n);                                                                 \
+			GUEST_ST(p, alu_##op##bits(c, GUEST_LD(p), n));                                                                    \
 		} else {                                                                                                                   \
 			u32 af = c->af, nf;                                                                                                \
 			lin_check_write(c, la, bits / 8, c->mmu_idx);                                                                      \

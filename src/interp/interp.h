@@ -74,6 +74,7 @@ struct interp {
 	bool completed;
 	bool watching;      /* breakpoints are set: every data access is looked at */
 	u32 watch_hits;     /* DR6 bits of those that the running instruction met */
+	u32 held, held_now; /* those of MOV SS, for the next instruction; and what the running one took over */
 };
 
 static inline struct jump *jump_slot(struct interp *in, u64 rip)

@@ -153,6 +153,8 @@ static void run_single(struct cpu *c)
 	in->want_single = false;
 	in->shadow = c->ev.shadow;
 	in->watch_hits = 0;
+	in->held_now = in->held;
+	in->held = 0;
 	if (in->watching != debug_active(c)) {
 		in->watching = c->look_all = !in->watching;
 		cpu_update_mode(c);
@@ -173,10 +175,12 @@ static void run_single(struct cpu *c)
 	if (in->shadow && !c->ev.shadow && (c->ev.want_irq_window || c->ev.want_nmi_window))
 		cpu_request(c, CPU_REQ_EVENT); /* STI asked while its shadow still held */
 	after_single(c);
-	u32 hits = in->watch_hits;
+	u32 hits = in->watch_hits | in->held_now;
 	if (tf && !(c->rflags & X86_TF) && enters_handler(&b->insn[0]))
 		tf = false;
-	if (unlikely((tf || vmm_step || hits) && !(c->ev.shadow & KVM_X86_SHADOW_INT_MOV_SS)))
+	if (unlikely(c->ev.shadow & KVM_X86_SHADOW_INT_MOV_SS))
+		in->held = hits; /* a data breakpoint of MOV SS comes behind the next instruction (SDM 3, 6.8.3) */
+	else if (unlikely(tf || vmm_step || hits))
 		debug_raise(c, hits | (tf || vmm_step ? DR6_BS : 0));
 }
 
@@ -263,7 +267,7 @@ static bool unwound(struct cpu *c)
 		return true;
 	}
 	if (c->single && c->unwind == UNWIND_EXIT && c->exit != CPU_EXIT_HLT)
-		c->ev.shadow = in->shadow; /* the instruction is not done yet */
+		c->ev.shadow = in->shadow, in->held = in->held_now; /* the instruction is not done yet */
 	in->shadow = 0;
 	unsigned n = c->mmio.n;
 	after_single(c);

@@ -7,6 +7,7 @@
  * through the general memory functions (page crossing, MMIO, DF=1, segment limits near).
  */
 #include "interp/alu.h"
+#include "interp/debug.h"
 #include "interp/fast.h"
 #include "interp/integer.h"
 
@@ -76,6 +77,12 @@ static bool more(struct cpu *c, const struct insn *i)
 	return true;
 }
 
+/* Single step and breakpoints come between two iterations. */
+static u64 at_once(const struct cpu *c, u64 k)
+{
+	return unlikely(c->rflags & X86_TF || debug_active(c) || c->gdbg.flags) ? MIN(k, 1u) : k;
+}
+
 #define HOST_STRING(insn, ...)                                                                                                             \
 	switch (i->osz) {                                                                                                                  \
 	case 1: __asm__ volatile("rep " insn "b" __VA_ARGS__); break;                                                                      \
@@ -96,7 +103,7 @@ void op_movs(struct cpu *c, const struct insn *i)
 		gva_t dl = seg_linear(c, S_ES, doff, i->osz, ACC_WRITE);
 		void *s = NULL, *d = NULL;
 		k = MIN(room(c, i, i->seg, so, sl), room(c, i, S_ES, doff, dl));
-		k = MIN(k, n);
+		k = at_once(c, MIN(k, n));
 		if (k && !(c->rflags & X86_DF)) {
 			s = lin_ptr(c, sl, (unsigned)(k * i->osz), false, c->mmu_idx);
 			d = lin_ptr(c, dl, (unsigned)(k * i->osz), true, c->mmu_idx);
@@ -122,7 +129,7 @@ void op_stos(struct cpu *c, const struct insn *i)
 		u64 doff = c->gpr[R_DI] & mask_of(i), k;
 		gva_t dl = seg_linear(c, S_ES, doff, i->osz, ACC_WRITE);
 		void *d = NULL;
-		k = MIN(room(c, i, S_ES, doff, dl), n);
+		k = at_once(c, MIN(room(c, i, S_ES, doff, dl), n));
 		if (k && !(c->rflags & X86_DF))
 			d = lin_ptr(c, dl, (unsigned)(k * i->osz), true, c->mmu_idx);
 		if (d) {

@@ -2,6 +2,7 @@
 /*
  * Instructions on control and debug registers, descriptor table registers, flags, caches and the TLB.
  */
+#include "base/cache.h"
 #include "cpu/cpuid.h"
 #include "cpu/cr.h"
 #include "interp/access.h"
@@ -259,7 +260,15 @@ void op_clflush(struct cpu *c, const struct insn *i)
 {
 	if (!i->has_mem || !cpu_has(c, CPUID_CLFLUSH))
 		cpu_ud(c);
-	ld(c, i->seg, ea_of(c, i), 1);
+	u64 off = ea_of(c, i);
+
+	ld(c, i->seg, off, 1);
+	if (unlikely(load_relaxed(&c->noncoherent))) {
+		void *p = lin_ptr(c, seg_linear_noac(c, i->seg, off, 1, ACC_READ), 1, false, c->mmu_idx);
+
+		if (p)
+			cache_flush_line((u64)p);
+	}
 }
 
 void op_clzero(struct cpu *c, const struct insn *i)
