@@ -121,8 +121,10 @@ void exc_entry(struct frame *f)
 		caught.ss = f->ss;
 	}
 #endif
-	if (trying)
+	if (trying) {
+		trying = false;
 		try_leave();
+	}
 	print("FAIL unexpected exception got ");
 	print_hex(f->vec);
 	print(" error ");

@@ -239,6 +239,9 @@ try_enter:
 	push %edi
 	mov %esp, try_sp
 	call *%eax
+	mov $0x18, %eax /* the code may have left others */
+	mov %eax, %ds
+	mov %eax, %es
 try_out:
 	pop %edi
 	pop %esi
