@@ -19,13 +19,15 @@ refused nonzero 'no machine' "$demo" --machine=toaster
 refused 2 'usage' "$demo" --nonsense
 
 basic="sh dash bash uname sed grep mkdir cat date dirname tail head dd env tr rm cut sort basename mktemp mv"
-tools $basic id
+tools $basic
 refused nonzero 'no apt-get.*qemu-system-x86' env PATH="$tmp/bin" "$demo"
 refused nonzero 'no apt-get.*gcc' env PATH="$tmp/bin" "$src/test.sh"
 
 # An apt-get whose sources do not work, and one that lacks a package.
+# Removed first: what stands there may be a link to the real program.
 fake()
 {
+	rm -f "$tmp/bin/$1"
 	printf '#!/bin/sh\n%s\n' "$2" >"$tmp/bin/$1"
 	chmod 755 "$tmp/bin/$1"
 }
