@@ -105,6 +105,7 @@ run_programs()
 
 run house/levels 60 "$src/tools/check-levels.sh" "$src"
 run house/headers 60 "$src/tools/check-headers.sh" "$src"
+run house/status 60 "$src/tools/check-status.sh" "$src"
 run_programs unit unit 120
 run_programs api api 60 $kvm
 # What differs from the kernel shows as a failure of one side.
