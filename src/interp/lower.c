@@ -469,6 +469,7 @@ static const struct op_row ops_table[] = {
 	{ M(UD1), E, op_ud }, { M(UD2), E, op_ud }, { M(VMXOFF), E, op_ud }, { M(VMXON), E, op_ud }, { M(VMLAUNCH), E, op_ud }, { M(VMRESUME), E, op_ud },
 	{ M(VMPTRLD), E, op_ud }, { M(VMPTRST), E, op_ud }, { M(VMCLEAR), E, op_ud }, { M(VMREAD), E, op_ud }, { M(VMWRITE), E, op_ud },
 	{ M(VMFUNC), E, op_ud }, { M(VMRUN), E, op_ud }, { M(VMLOAD), E, op_ud }, { M(VMSAVE), E, op_ud }, { M(STGI), E, op_ud }, { M(CLGI), E, op_ud },
+	{ M(GETSEC), E, op_ud },
 	{ M(SKINIT), E, op_ud }, { M(INVEPT), E, op_ud }, { M(INVVPID), E, op_ud }, { M(MONITORX), 0, op_monitor }, { M(MWAITX), 0, op_mwait },
 	{ M(CLI), 0, op_cli }, { M(STI), E, op_sti }, { M(CLAC), E, op_clac }, { M(STAC), E, op_stac },
 	{ M(PUSHF), 0, op_pushf }, { M(PUSHFD), 0, op_pushf }, { M(PUSHFQ), 0, op_pushf }, { M(POPF), E, op_popf }, { M(POPFD), E, op_popf },
@@ -513,6 +514,8 @@ static bool set_string(struct insn *i, op_fn op)
 static void fill_string(const struct decoded *d, struct insn *i)
 {
 	i->osz = d->z.opcode & 1 ? d->z.operand_width / 8 : 1;
+	if ((d->z.opcode & 0xfc) == 0x6c)
+		i->osz = MIN(i->osz, 4); /* ports have no 64 bits: REX.W changes nothing */
 	i->has_mem = false;
 	i->seg = S_DS;
 	for (unsigned k = 0; k < d->z.operand_count; k++)
@@ -660,11 +663,11 @@ static bool lower_special(struct cpu *c, const struct decoded *d, struct insn *i
 		i->osz = (u8)stack_osz(d, c);
 		return set_op(i, op_enter, false);
 	case M(IN):
-		i->osz = (u8)(a->size / 8);
+		i->osz = (u8)MIN(a->size / 8, 4); /* REX.W changes nothing */
 		i->imm = b->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? b->imm.value.u & 0xff : 0;
 		return set_op(i, b->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? op_in_imm : op_in_dx, true);
 	case M(OUT):
-		i->osz = (u8)(b->size / 8);
+		i->osz = (u8)MIN(b->size / 8, 4);
 		i->imm = a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? a->imm.value.u & 0xff : 0;
 		return set_op(i, a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE ? op_out_imm : op_out_dx, true);
 	case M(MOVSD): /* two instructions share these names */
