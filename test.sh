@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# All tests, after the same set-up as demo.sh. The last line is "N passed, N failed[, N skipped]".
-#   ./test.sh [WORD...]         only tests whose name has a word: api/ unit/ guest/ fuzz/ boot/ ...
+# All tests, after the same set-up as demo.sh. The last line is "N passed, N failed"; non-zero if any failed.
+#   ./test.sh [WORD...]         only tests whose name has a word: api/ unit/ cli/ guest/ fuzz/ boot/ ...
 #   KVM_REFEREE=1 ./test.sh     the API tests on the kernel's /dev/kvm as well; NO_BOOT=1, NO_FUZZ=1 leave those out
 . "$(dirname "$0")/tools/common.sh"
 mkdir -p "$cache"
