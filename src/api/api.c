@@ -94,6 +94,27 @@ static long call_entry(const struct api_entry *e, struct api_call *call)
 	return r;
 }
 
+/*
+ * A client's signal() is called by a vCPU's thread inside its read section: what waits for vCPUs there would wait for itself, or for another
+ * one that waits likewise. What it may need of its VM is to raise interrupts.
+ */
+static bool may_call_in_client(const struct vfile *vf, u32 request)
+{
+	if (vf->ops->kind == VFILE_VCPU)
+		return !vcpu_is_mine(container_of(vf, struct kvm_vcpu, vf));
+	if (vf->ops->kind != VFILE_VM)
+		return true;
+	switch (request) {
+	case (u32)KVM_CHECK_EXTENSION:
+	case (u32)KVM_IRQ_LINE:
+	case (u32)KVM_IRQ_LINE_STATUS:
+	case (u32)KVM_SIGNAL_MSI:
+	case (u32)KVM_GET_CLOCK:
+		return true;
+	}
+	return false;
+}
+
 static long dispatch(struct vfile *vf, u32 request, unsigned long arg)
 {
 	enum vfile_kind kind = vf->ops->kind;
@@ -105,6 +126,8 @@ static long dispatch(struct vfile *vf, u32 request, unsigned long arg)
 		return -EIO;
 	if (!e)
 		return unknown(kind);
+	if (unlikely(sig_current()->outer) && kvm_in_client() && !may_call_in_client(vf, request))
+		return -EDEADLK;
 	switch (kind) {
 	case VFILE_VM:
 		call.kvm = container_of(vf, struct kvm, vf);
@@ -138,6 +161,10 @@ static long run(int fd, unsigned long arg)
 		return r;
 	}
 	struct kvm_vcpu *v = container_of(vf, struct kvm_vcpu, vf);
+	if (unlikely(sig_current()) && vcpu_is_mine(v)) {
+		vfile_put(vf);
+		return -EDEADLK;
+	}
 	vcpu_sig_init(&s, v);
 	u64 mask = v->sig_mask;
 	sig_enter(&s.sig, v->masked ? &mask : NULL);

@@ -86,3 +86,20 @@ void qsbr_synchronize(struct qsbr *q, void (*nudge)(void *arg), void *arg)
 	}
 	mutex_unlock(&q->lock);
 }
+
+u64 qsbr_mark(struct qsbr *q)
+{
+	return __atomic_add_fetch(&q->epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+bool qsbr_passed(struct qsbr *q, u64 mark)
+{
+	bool late = false;
+
+	if (!mutex_trylock(&q->lock))
+		return false;
+	for (struct qsbr_reader *r = q->readers; r && !late; r = r->next)
+		late = is_late(r, mark);
+	mutex_unlock(&q->lock);
+	return !late;
+}

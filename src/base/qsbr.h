@@ -41,5 +41,11 @@ static inline void qsbr_leave(struct qsbr_reader *r)
 }
 /* nudge(arg) is called repeatedly (about every 50 us at first, then slower) while readers are late: it asks them to quiesce. */
 void qsbr_synchronize(struct qsbr *q, void (*nudge)(void *arg), void *arg) hidden;
+/*
+ * The same without waiting: what was unpublished before mark = qsbr_mark() is free once qsbr_passed(mark). May be called inside a read section. False may
+ * also mean that somebody else is waiting just now.
+ */
+u64 qsbr_mark(struct qsbr *q) hidden;
+bool qsbr_passed(struct qsbr *q, u64 mark) hidden;
 
 #endif

@@ -234,6 +234,11 @@ u64 sig_filter_mask(u64 mask)
 
 /* ---- runs ---- */
 
+struct sig_run *sig_current(void)
+{
+	return current_run;
+}
+
 bool sig_in_run(void)
 {
 	return current_run != NULL;

@@ -41,6 +41,8 @@ void sig_enter(struct sig_run *r, const u64 *kvm_mask) hidden;
 void sig_leave(struct sig_run *r) hidden;
 /* True if this thread is between the two. */
 bool sig_in_run(void) hidden;
+/* The innermost run of this thread, or NULL; go on by ->outer. */
+struct sig_run *sig_current(void) hidden;
 /* KVM_SET_SIGNAL_MASK: make sure every signal it unblocks reaches the wrapper. */
 int sig_prepare_mask(u64 kvm_mask) hidden;
 

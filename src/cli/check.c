@@ -171,6 +171,21 @@ static int check_file(const char *path, unsigned depth)
 	return r;
 }
 
+int check_plugin(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	Elf64_Ehdr eh = {0};
+	ssize_t n = fd < 0 ? -1 : pread(fd, &eh, sizeof(eh), 0);
+	bool ok = n == sizeof(eh) && !memcmp(eh.e_ident, ELFMAG, SELFMAG) && eh.e_ident[EI_CLASS] == ELFCLASS64 && eh.e_type == ET_DYN &&
+		  eh.e_machine == EM_X86_64;
+
+	if (fd >= 0)
+		close(fd);
+	if (!ok)
+		complain("plug-in '%s' is not a 64-bit x86 shared object", path);
+	return ok ? 0 : -1;
+}
+
 int check_command(const char *path)
 {
 	return check_file(path, 0);

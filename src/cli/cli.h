@@ -21,6 +21,9 @@ int find_command(const char *name, char *path, size_t room);
 /* Whatever makes preloading impossible. 0, or -1 after complaining. */
 int check_command(const char *path);
 
+/* Is it a shared object of this machine's kind? 0, or -1 after complaining. */
+int check_plugin(const char *path);
+
 /* CPU features without which the library cannot work: NULL, or the name of the first that is missing. */
 const char *cpu_missing(void);
 

@@ -28,6 +28,8 @@ static const char help[] =
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
+	"  --plugin=FILE.so[,ARGS]\n"
+	"                    load a plug-in into COMMAND (usekvm/plugin.h); may be given several times\n"
 	"  --help            this text\n"
 	"  --version         the version\n"
 	"\n"
@@ -48,6 +50,7 @@ void complain(const char *fmt, ...)
 
 struct options {
 	const char *engine, *log, *stats;
+	char *plugins; /* as USEKVM_PLUGINS has them: one a line, FILE[,ARGS] */
 };
 
 /* "--name=value": the value, "" for "--name" where that is allowed, NULL if it is another option. */
@@ -60,6 +63,28 @@ static const char *value_of(const char *arg, const char *name, bool optional)
 	if (arg[n] == '=' && arg[n + 1])
 		return arg + n + 1;
 	return !arg[n] && optional ? "" : NULL;
+}
+
+/* FILE becomes absolute, since COMMAND may change its folder. */
+static int add_plugin(char **all, const char *value)
+{
+	size_t n = strcspn(value, ",");
+	char *name = strndup(value, n), *path = name ? realpath(name, NULL) : NULL, *joined = NULL;
+	int r = -1;
+
+	if (!path || access(path, R_OK))
+		complain("plug-in '%s': %s", name ? name : value, strerror(errno));
+	else if (strpbrk(path, ",\n") || strchr(value, '\n'))
+		complain("plug-in '%s': neither a comma in its path nor a line feed can be handed on", path);
+	else if (!check_plugin(path) && asprintf(&joined, "%s%s%s%s", *all ? *all : "", *all ? "\n" : "", path, value + n) >= 0)
+		r = 0;
+	free(name);
+	free(path);
+	if (r)
+		return r;
+	free(*all);
+	*all = joined;
+	return 0;
 }
 
 static int usage_error(const char *arg)
@@ -92,7 +117,10 @@ static int parse(int argc, char **argv, struct options *o)
 			o->log = v;
 		else if ((v = value_of(arg, "--stats", true)))
 			o->stats = *v ? v : "-";
-		else
+		else if ((v = value_of(arg, "--plugin", false))) {
+			if (add_plugin(&o->plugins, v))
+				return -EXIT_CANNOT;
+		} else
 			return usage_error(arg);
 	}
 	return i;
@@ -165,6 +193,7 @@ int main(int argc, char **argv)
 	set("USEKVM_ENGINE", o.engine);
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);
+	set("USEKVM_PLUGINS", o.plugins);
 	execv(command, argv + at);
 	complain("%s: %s", command, strerror(errno));
 	return EXIT_CANNOT;

@@ -48,13 +48,52 @@ int iobus_init(struct iobus *b, const struct iobus_ops *ops)
 	return 0;
 }
 
+static void free_dropped(struct io_dropped *d)
+{
+	while (d->tables) {
+		struct io_table *t = d->tables;
+
+		d->tables = t->next_dropped;
+		free(t);
+	}
+	while (d->events) {
+		struct io_event *e = d->events;
+
+		d->events = e->next_dropped;
+		e->free(e);
+	}
+}
+
 void iobus_destroy(struct iobus *b)
 {
 	ioeventfd_release_all(b);
+	free_dropped(&b->fresh);
+	free_dropped(&b->waiting);
 	for (unsigned s = 0; s < IO_SPACES; s++) {
 		free(b->table[s]);
 		b->table[s] = NULL;
 	}
+}
+
+/*
+ * Free what has waited long enough, and let what was dropped since wait in its turn. Lock held, and let go of: e->free may be called, and where
+ * there is no mark() this waits.
+ */
+static void collect_unlock(struct iobus *b)
+{
+	struct io_dropped done = { 0 };
+
+	if ((!b->waiting.tables && !b->waiting.events) || !b->ops->mark || b->ops->passed(b, b->mark)) {
+		done = b->waiting;
+		b->waiting = b->fresh;
+		b->fresh = (struct io_dropped){ 0 };
+		if (b->ops->mark && (b->waiting.tables || b->waiting.events))
+			b->mark = b->ops->mark(b);
+	}
+	mutex_unlock(&b->lock);
+	if (!b->ops->mark && (done.tables || done.events))
+		b->ops->synchronize(b);
+	free_dropped(&done);
 }
 
 void io_table_retire(struct iobus *b, struct io_table *old)
@@ -236,8 +275,11 @@ int iobus_add_event(struct iobus *b, enum io_space s, struct io_event *e)
 
 	mutex_lock(&b->lock);
 	r = io_event_insert(b, s, e, &old);
-	mutex_unlock(&b->lock);
-	io_table_retire(b, old);
+	if (old) {
+		old->next_dropped = b->fresh.tables;
+		b->fresh.tables = old;
+	}
+	collect_unlock(b);
 	return r;
 }
 
@@ -247,6 +289,15 @@ void iobus_del_event(struct iobus *b, enum io_space s, struct io_event *e)
 	io_event_remove(b, s, e);
 	mutex_unlock(&b->lock);
 	b->ops->synchronize(b);
+}
+
+void iobus_drop_event(struct iobus *b, enum io_space s, struct io_event *e)
+{
+	mutex_lock(&b->lock);
+	io_event_remove(b, s, e);
+	e->next_dropped = b->fresh.events;
+	b->fresh.events = e;
+	collect_unlock(b);
 }
 
 static u64 value_of(unsigned len, const void *data)
@@ -266,15 +317,13 @@ static bool event_fires(const struct io_event *e, u64 addr, unsigned len, const 
 }
 
 /* At most one event matches a write, since collisions are refused. */
-static bool event_write(const struct io_table *t, u64 addr, unsigned len, const void *data)
+static bool event_write(const struct io_table *t, void *vcpu, u64 addr, unsigned len, const void *data)
 {
 	struct io_event *e;
 
 	for (u32 i = event_hash(addr) & t->mask; (e = load_acquire(&t->event[i])); i = (i + 1) & t->mask)
-		if (e != EVENT_GONE && event_fires(e, addr, len, data)) {
-			e->signal(e, addr, len, data);
-			return true;
-		}
+		if (e != EVENT_GONE && event_fires(e, addr, len, data))
+			return e->signal(e, vcpu, addr, len, data);
 	return false;
 }
 
@@ -290,7 +339,7 @@ int iobus_write(struct iobus *b, enum io_space s, void *vcpu, u64 addr, unsigned
 	const struct io_table *t = load_acquire(&b->table[s]);
 	int r;
 
-	if (event_write(t, addr, len, data))
+	if (event_write(t, vcpu, addr, len, data))
 		return 0;
 	r = dev_access(t, vcpu, addr, len, (void *)data, true);
 	if (r != -EOPNOTSUPP)

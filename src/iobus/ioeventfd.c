@@ -30,12 +30,13 @@ struct ioeventfd {
 	unsigned space; /* enum io_space, or IO_SPACES: no bus of this machine */
 };
 
-static void ioeventfd_signal(struct io_event *e, u64 addr, unsigned len, const void *data)
+static bool ioeventfd_signal(struct io_event *e, void *vcpu, u64 addr, unsigned len, const void *data)
 {
 	u64 one = 1;
 
 	/* A counter that is full stays full: whoever waits has been woken. */
 	sys_write(container_of(e, struct ioeventfd, event)->fd, &one, sizeof(one));
+	return true;
 }
 
 static unsigned space_of(u32 flags)

@@ -33,6 +33,7 @@ struct io_table {
 	struct io_range *range;
 	struct io_zone *zone;
 	struct io_event **event;
+	struct io_table *next_dropped;
 };
 
 /*

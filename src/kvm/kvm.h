@@ -6,7 +6,8 @@
  * INIT and SIPI), requests.c (how one thread gets another out of the engine), ops.c (what the engine asks), then one file for each
  * group of state that the VMM gets and sets.
  *
- * Lifetime: a VM has one reference for its fd, one for each vCPU fd and one for each device fd. vCPUs live as long as their VM, so that an id
+ * Lifetime: a VM has one reference (`refs`) for its fd, one for each vCPU fd and one for each device fd. With the last of them the VMM is done with it:
+ * clients in the process are told (`gone`), and the object stays until they let go of it too (`pins`, one of which all the refs have together). vCPUs live as long as their VM, so that an id
  * stays taken when its fd is closed, as with the kernel. A call in flight holds its fd's vfile (vfile/vfile.h).
  *
  * Locks, outer first: kvm_vcpu.lock (one call on a vCPU at a time), kvm.lock (creation, clock), then those of mem, iobus and irqchip. A
@@ -65,6 +66,13 @@ struct kvm_clock {
 	bool tsc_set;
 };
 
+/* A read section for threads that run no vCPU: claimed by setting `seen`, for one copy or so (xinterface/). */
+#define KVM_CLIENT_READERS 32
+struct kvm_client_reader {
+	struct qsbr_reader reader;
+	u32 hint; /* of memslot_find(): the claimer's */
+} aligned(128);
+
 struct kvm {
 	struct guest_mem mem;
 	struct iobus bus;
@@ -72,7 +80,10 @@ struct kvm {
 	struct qsbr qsbr;
 	struct service *svc;
 	struct vfile vf;
-	u32 refs;
+	u32 refs, pins;
+	void (*gone)(struct kvm *kvm, void *arg); /* on the thread that dropped the last ref, without locks; set before the VMM knows the fd */
+	void *gone_arg;
+	struct kvm_client_reader clients[KVM_CLIENT_READERS];
 	int fd;              /* number at creation, for KVM_SET_MEMORY_REGION; may be closed later */
 	struct mutex lock;
 	struct kvm_clock clock;
@@ -120,6 +131,7 @@ struct kvm_vcpu {
 	u64 cr8;                 /* without LAPIC */
 	u64 vapic_addr;
 	u32 pauses;
+	void *client;            /* atomic: the client's event whose signal() this vCPU's thread runs (xinterface/) */
 	struct kvm_pvclock pv;
 	struct vfile vf;
 	struct {
@@ -159,6 +171,8 @@ extern const struct vfile_ops kvm_vm_ops hidden;
 int kvm_create_vm(void) hidden; /* fd or -errno */
 void kvm_get(struct kvm *kvm) hidden;
 void kvm_put(struct kvm *kvm) hidden;
+void kvm_pin(struct kvm *kvm) hidden; /* by who holds a ref or a pin */
+void kvm_unpin(struct kvm *kvm) hidden;
 int kvm_create_irqchip(struct kvm *kvm) hidden;
 int kvm_split_irqchip(struct kvm *kvm, u64 pins) hidden;
 int kvm_set_memory_region(struct kvm *kvm, const struct kvm_memory_region *r) hidden;
@@ -179,6 +193,10 @@ int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot)
 /* run.c: KVM_RUN, with the vCPU's lock held and `s` entered. */
 void vcpu_sig_init(struct vcpu_sig *s, struct kvm_vcpu *v) hidden;
 int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s) hidden;
+/* Is this thread inside a client's signal(), so within the read section of a vCPU? It must not wait for vCPUs. */
+bool kvm_in_client(void) hidden;
+/* Is this vCPU run by this thread (if need be, by a KVM_RUN that is interrupted by another one)? */
+bool vcpu_is_mine(const struct kvm_vcpu *v) hidden;
 /* Handle cpu.requests but KICK; returns the bits that were set. Inside the read section, between guest instructions. */
 u32 vcpu_process_requests(struct kvm_vcpu *v) hidden;
 

@@ -36,6 +36,30 @@ void vcpu_sig_init(struct vcpu_sig *s, struct kvm_vcpu *v)
 	s->sig.fault = fault;
 }
 
+static struct kvm_vcpu *run_vcpu(struct sig_run *r)
+{
+	return r->kick == kick ? container_of(r, struct vcpu_sig, sig)->vcpu : NULL;
+}
+
+bool vcpu_is_mine(const struct kvm_vcpu *v)
+{
+	for (struct sig_run *r = sig_current(); r; r = r->outer)
+		if (run_vcpu(r) == v)
+			return true;
+	return false;
+}
+
+bool kvm_in_client(void)
+{
+	for (struct sig_run *r = sig_current(); r; r = r->outer) {
+		struct kvm_vcpu *v = run_vcpu(r);
+
+		if (v && load_relaxed(&v->client))
+			return true;
+	}
+	return false;
+}
+
 /* ---- requests ---- */
 
 u32 vcpu_process_requests(struct kvm_vcpu *v)

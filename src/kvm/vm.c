@@ -27,7 +27,9 @@ static int vm_init(struct kvm *kvm)
 {
 	qsbr_init(&kvm->qsbr);
 	mutex_init(&kvm->lock, "kvm");
-	kvm->refs = 1;
+	kvm->refs = kvm->pins = 1;
+	for (unsigned i = 0; i < KVM_CLIENT_READERS; i++)
+		qsbr_register(&kvm->qsbr, &kvm->clients[i].reader);
 	int r = service_start(&kvm->svc, "usekvm-service");
 	if (r)
 		return r;
@@ -70,7 +72,7 @@ static void vm_fini(struct kvm *kvm)
 
 static struct kvm *vm_alloc(void)
 {
-	struct kvm *kvm = aligned_alloc(64, ALIGN_UP(sizeof(*kvm), 64));
+	struct kvm *kvm = aligned_alloc(_Alignof(struct kvm), sizeof(*kvm));
 
 	if (kvm)
 		memset(kvm, 0, sizeof(*kvm));
@@ -148,6 +150,20 @@ void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus)
 void kvm_put(struct kvm *kvm)
 {
 	if (__atomic_sub_fetch(&kvm->refs, 1, __ATOMIC_ACQ_REL))
+		return;
+	if (kvm->gone)
+		kvm->gone(kvm, kvm->gone_arg);
+	kvm_unpin(kvm);
+}
+
+void kvm_pin(struct kvm *kvm)
+{
+	__atomic_fetch_add(&kvm->pins, 1, __ATOMIC_RELAXED);
+}
+
+void kvm_unpin(struct kvm *kvm)
+{
+	if (__atomic_sub_fetch(&kvm->pins, 1, __ATOMIC_ACQ_REL))
 		return;
 	process_del(&kvm->node, add_vm);
 	vm_fini(kvm);

@@ -20,7 +20,12 @@
 
 static long our_ioctl(int fd, unsigned long request, unsigned long arg)
 {
-	return vfile_is_stale(fd) ? -EIO : api_ioctl(fd, (u32)request, arg);
+	long r = vfile_is_stale(fd) ? -EIO : api_ioctl(fd, (u32)request, arg);
+
+	/* Only a system descriptor knows the request. */
+	if ((u32)request == (u32)KVM_CREATE_VM && r >= 0)
+		r = plugins_vm_made((int)r);
+	return r;
 }
 
 static bool inherit(int fd)

@@ -44,6 +44,9 @@ long hook_fcntl(int fd, int cmd, unsigned long arg) hidden;
 long hook_rt_sigaction(int sig, const void *act, void *old, size_t size) hidden;
 long hook_rt_sigprocmask(int how, const void *set, void *old, size_t size) hidden;
 
+/* plugin.c: a VM was made. Its fd, or -errno when it is closed again because a plug-in cannot be loaded. */
+long plugins_vm_made(int fd) hidden;
+
 /* init.c */
 long open_kvm(int flags) hidden;
 

@@ -185,9 +185,10 @@ struct counted {
 	struct io_event e;
 	unsigned hits;
 };
-static void hit(struct io_event *e, u64 addr, unsigned len, const void *data)
+static bool hit(struct io_event *e, void *vcpu, u64 addr, unsigned len, const void *data)
 {
 	container_of(e, struct counted, e)->hits++;
+	return true;
 }
 
 /* The hash grows, keeps everything, and takes deletions and re-insertions without growing for ever. */
