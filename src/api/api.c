@@ -124,6 +124,8 @@ static long dispatch(struct vfile *vf, u32 request, unsigned long arg)
 
 	if (kind != VFILE_SYSTEM && vfile_is_forked())
 		return -EIO;
+	if (kind == VFILE_DEVICE)
+		return api_device_ioctl(vf, request, arg);
 	if (!e)
 		return unknown(kind);
 	if (unlikely(sig_current()->outer) && kvm_in_client() && !may_call_in_client(vf, request))
@@ -198,12 +200,14 @@ long api_mapped(int fd, void *addr, u64 len, int prot, int flags, u64 offset)
 	struct sig_run s = { 0 };
 	long r = 0;
 
-	if ((flags & MAP_TYPE) == MAP_PRIVATE)
-		return 0;
 	sig_enter(&s, NULL);
 	struct vfile *vf = vfile_get(fd);
-	if (vf && vf->ops->kind == VFILE_VCPU)
+	if (vf && vf->ops->kind == VFILE_VCPU && (flags & MAP_TYPE) != MAP_PRIVATE)
 		r = vcpu_map_ring(container_of(vf, struct kvm_vcpu, vf), addr, len, offset, prot);
+	else if (vf && vf->ops->kind == VFILE_DEVICE)
+		r = api_device_mapped(vf, addr, len, prot, flags, offset);
+	else if (vf && vf->ops->kind == VFILE_STATS)
+		r = -ENODEV;
 	if (vf)
 		vfile_put(vf);
 	sig_leave(&s);

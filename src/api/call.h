@@ -76,6 +76,10 @@ struct api_entry {
 /* NULL: no such request on this kind of fd. */
 const struct api_entry *api_find(enum vfile_kind kind, u32 request) hidden;
 
+/* device_calls.c: what is asked of a device's descriptor */
+long api_device_ioctl(struct vfile *vf, u32 request, unsigned long arg) hidden;
+long api_device_mapped(struct vfile *vf, void *addr, u64 len, int prot, int flags, u64 offset) hidden;
+
 /* caps.c */
 long api_check_extension(u64 cap) hidden;
 

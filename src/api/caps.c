@@ -71,6 +71,8 @@
 	X(KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1)                                                                                            \
 	X(KVM_CAP_USER_MEMORY2, 1)                                                                                                         \
 	X(KVM_CAP_MEMORY_FAULT_INFO, 1)                                                                                                    \
+	X(KVM_CAP_DEVICE_CTRL, 1)                                                                                                          \
+	X(KVM_CAP_BINARY_STATS_FD, 1)                                                                                                      \
 	X(KVM_CAP_SREGS2, 1)
 
 static long online_cpus(void)

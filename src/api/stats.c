@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `--stats`: exits by reason, instructions, TLB fills, decodes, time in the guest and in the VMM, for all VMs of the process.
+ * `--stats`: the counters of devices/counters.c, for all VMs of the process.
  */
 #include "api/stats.h"
 
@@ -9,27 +9,7 @@
 
 #include "base/string.h"
 #include "base/sys.h"
-#include "kvm/kvm.h"
-
-static const struct {
-	u8 reason;
-	const char *name;
-} exits[] = {
-	{ KVM_EXIT_UNKNOWN, "unknown" }, { KVM_EXIT_HYPERCALL, "hypercall" }, { KVM_EXIT_IO, "io" }, { KVM_EXIT_DEBUG, "debug" },
-	{ KVM_EXIT_HLT, "hlt" }, { KVM_EXIT_MMIO, "mmio" }, { KVM_EXIT_IRQ_WINDOW_OPEN, "irq_window_open" }, { KVM_EXIT_SHUTDOWN, "shutdown" },
-	{ KVM_EXIT_INTERNAL_ERROR, "internal_error" }, { KVM_EXIT_IOAPIC_EOI, "ioapic_eoi" },
-	{ KVM_EXIT_X86_RDMSR, "x86_rdmsr" }, { KVM_EXIT_X86_WRMSR, "x86_wrmsr" },
-};
-
-static const struct {
-	u8 index;
-	const char *name;
-} counters[] = {
-	{ KSTAT_RUNS, "kvm_run_calls" }, { KSTAT_INTR, "interrupted" }, { KSTAT_HALTS, "halts" }, { KSTAT_CPU0 + 0, "instructions" },
-	{ KSTAT_CPU0 + 1, "blocks" }, { KSTAT_CPU0 + 2, "decodes" }, { KSTAT_CPU0 + 3, "tlb_fills" }, { KSTAT_CPU0 + 4, "code_flushes" },
-	{ KSTAT_CPU0 + 5, "mmio_accesses" }, { KSTAT_CPU0 + 6, "pio_accesses" }, { KSTAT_CPU0 + 7, "exceptions" },
-	{ KSTAT_CPU0 + 8, "interrupts" }, { KSTAT_CPU0 + 9, "stubs" },
-};
+#include "devices/device.h"
 
 struct out {
 	char buf[4096];
@@ -44,29 +24,51 @@ static void put(struct out *o, const char *fmt, const char *name, unsigned long 
 		o->len += (size_t)n;
 }
 
+#define EXIT "exit_"
+
+static bool is_exit(const char *name)
+{
+	return !memcmp(name, EXIT, sizeof(EXIT) - 1);
+}
+
+/* Times in us, as they were before the counters had names of their own. */
+static void put_counter(struct out *o, const char *fmt, const struct counter *c, const u64 *sum)
+{
+	u64 val = counter_value(c, sum);
+
+	if (c->index == KSTAT_GUEST_TSC)
+		put(o, fmt, "guest_us", val / 1000);
+	else if (c->index == KSTAT_VMM_TSC)
+		put(o, fmt, "vmm_us", val / 1000);
+	else
+		put(o, fmt, c->name, val);
+}
+
 static void put_all(struct out *o, const u64 *sum, unsigned vms, unsigned vcpus, bool json)
 {
-	const char *fmt = json ? "  \"%s\": %llu,\n" : "%-20s %llu\n";
-	u64 khz = sum[KSTAT_GUEST_TSC] ? process_tsc_khz() : 1;
+	const char *fmt = json ? "  \"%s\": %llu,\n" : "%-20s %llu\n", *comma = "";
 
 	if (json)
 		put(o, "%s\n", "{", 0);
 	put(o, fmt, "vms", vms);
 	put(o, fmt, "vcpus", vcpus);
-	for (unsigned i = 0; i < ARRAY_SIZE(counters); i++)
-		put(o, fmt, counters[i].name, sum[counters[i].index]);
-	put(o, fmt, "guest_us", (u64)((u128)sum[KSTAT_GUEST_TSC] * 1000 / khz));
-	put(o, fmt, "vmm_us", (u64)((u128)sum[KSTAT_VMM_TSC] * 1000 / khz));
+	for (unsigned i = 0; i < ncounters; i++)
+		if (!is_exit(counters[i].name))
+			put_counter(o, fmt, &counters[i], sum);
 	if (json)
-		put(o, "%s", "  \"exits\": {\n", 0);
-	for (unsigned i = 0; i < ARRAY_SIZE(exits); i++) {
-		bool last = i + 1 == ARRAY_SIZE(exits);
+		put(o, "%s", "  \"exits\": {", 0);
+	for (unsigned i = 0; i < ncounters; i++) {
+		const char *name = counters[i].name;
 
-		put(o, !json ? "exit %-15s %llu\n" : last ? "    \"%s\": %llu\n" : "    \"%s\": %llu,\n", exits[i].name,
-		    sum[KSTAT_EXIT0 + exits[i].reason]);
+		if (!is_exit(name))
+			continue;
+		if (json)
+			put(o, "%s", comma, 0);
+		put(o, json ? "\n    \"%s\": %llu" : "exit %-15s %llu\n", name + sizeof(EXIT) - 1, counter_value(&counters[i], sum));
+		comma = ",";
 	}
 	if (json)
-		put(o, "%s", "  }\n}\n", 0);
+		put(o, "%s", "\n  }\n}\n", 0);
 }
 
 void api_stats_dump(const char *dest)

@@ -58,6 +58,7 @@ X(KVM_SET_TSC_KHZ, A_VALUE, vm_set_tsc_khz)
 X(KVM_ENABLE_CAP, A_IOC, vm_enable_cap)
 X(KVM_X86_SET_MSR_FILTER, A_IOC, vm_set_msr_filter)
 X(KVM_CREATE_DEVICE, A_IOC, vm_create_device)
+X(KVM_GET_STATS_FD, A_VALUE, vm_get_stats_fd)
 #endif
 #if defined(API_ALL) || defined(API_VCPU)
 X(KVM_GET_REGS, A_IOC, vcpu_call_get_regs)
@@ -104,5 +105,6 @@ X(KVM_ENABLE_CAP, A_IOC, vcpu_call_enable_cap)
 X(KVM_GET_DEVICE_ATTR, A_IN, vcpu_call_get_attr)
 X(KVM_SET_DEVICE_ATTR, A_IN, vcpu_call_set_attr)
 X(KVM_HAS_DEVICE_ATTR, A_IN, vcpu_call_has_attr)
+X(KVM_GET_STATS_FD, A_VALUE, vcpu_call_get_stats_fd)
 #endif
 #undef API_ALL

@@ -329,9 +329,3 @@ long vm_enable_cap(struct api_call *call)
 	}
 	return -EINVAL;
 }
-
-/* No device type exists yet. */
-long vm_create_device(struct api_call *call)
-{
-	return -ENODEV;
-}

@@ -4,17 +4,23 @@
  */
 #include "base/process.h"
 
+#include <errno.h>
 #include <time.h>
 
 #include "base/string.h"
 #include "base/sys.h"
 
 static struct {
-	struct mutex lock;
+	struct mutex lock, names_lock;
 	struct process_node *first;
 	u64 totals[PROCESS_TOTALS];
 	u32 khz;
-} process = { .lock = MUTEX_INIT("process") };
+	u32 nnames;
+	struct {
+		u32 key;
+		const void *val;
+	} names[PROCESS_NAMES];
+} process = { .lock = MUTEX_INIT("process"), .names_lock = MUTEX_INIT("process names") };
 
 bool process_timing;
 
@@ -98,9 +104,41 @@ void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals))
 	mutex_unlock(&process.lock);
 }
 
+int process_register(u32 key, const void *val)
+{
+	u32 n;
+	int r = 0;
+
+	mutex_lock(&process.names_lock);
+	n = process.nnames;
+	for (u32 i = 0; i < n; i++)
+		if (process.names[i].key == key)
+			r = -EEXIST;
+	if (!r && n == PROCESS_NAMES)
+		r = -ENOSPC;
+	if (!r) {
+		process.names[n].key = key;
+		process.names[n].val = val;
+		store_release(&process.nnames, n + 1);
+	}
+	mutex_unlock(&process.names_lock);
+	return r;
+}
+
+const void *process_lookup(u32 key)
+{
+	u32 n = load_acquire(&process.nnames);
+
+	for (u32 i = 0; i < n; i++)
+		if (process.names[i].key == key)
+			return process.names[i].val;
+	return NULL;
+}
+
 void process_forked(void)
 {
 	mutex_init(&process.lock, "process");
+	mutex_init(&process.names_lock, "process names");
 	process.first = NULL;
 	memset(process.totals, 0, sizeof(process.totals));
 }

@@ -22,6 +22,11 @@ void process_del(struct process_node *n, void (*fold)(struct process_node *n, u6
 /* Copies the totals, then calls fn for each object on the list, under its lock. */
 void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals)) hidden;
 
+/* Names by number that are added to and never removed from (device types). -EEXIST, -ENOSPC. */
+#define PROCESS_NAMES 64
+int process_register(u32 key, const void *val) hidden;
+const void *process_lookup(u32 key) hidden;
+
 /* In the child of a fork: the VMs are the parent's, nothing has been counted. */
 void process_forked(void) hidden;
 

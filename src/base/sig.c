@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+#include "base/cache.h"
 #include "base/lock.h"
 #include "base/string.h"
 #include "base/sys.h"
@@ -406,8 +407,10 @@ static void fault_handler(int sig, siginfo_t *info, void *ctx)
 	struct ksigaction a;
 
 	if (sync) {
-		u64 go_on = copy_fixup((u64)uc->uc_mcontext.gregs[REG_RIP]);
+		u64 rip = (u64)uc->uc_mcontext.gregs[REG_RIP], go_on = copy_fixup(rip);
 
+		if (!go_on)
+			go_on = cache_fixup(rip);
 		if (go_on) {
 			uc->uc_mcontext.gregs[REG_RIP] = (greg_t)go_on;
 			return;

@@ -322,6 +322,7 @@ struct cpu {
 	u64 rsvd_pa; /* page-table bits above maxphyaddr, up to bit 51 */
 
 	/* Engine scratch. */
+	u32 noncoherent; /* atomic, set by other threads: a device reads memory past the caches, so CLFLUSH must reach the host's */
 	const struct cpu_ops *ops;
 	struct guest_mem *mem;
 	struct interp *interp;

@@ -54,6 +54,12 @@ struct kvm_userspace_memory_region2 {
 
 struct kvm;
 
+/* What the VM knows of a device (devices/): a list, and how one ends that is still there when the VM does. */
+struct kvm_device {
+	struct kvm_device *next;
+	void (*end)(struct kvm_device *d);
+};
+
 /* kvmclock of the VM: guest time is a pure function of the host's TSC, so that every vCPU sees the same one. */
 struct kvm_clock {
 	u64 base_tsc;  /* host TSC at which kvmclock would read `offset` */
@@ -95,6 +101,9 @@ struct kvm {
 	u32 msr_exits;       /* atomic: KVM_MSR_EXIT_REASON_* (KVM_CAP_X86_USER_SPACE_MSR) */
 	struct msr_filter *msr_filter; /* load_acquire; NULL: none */
 	bool memory_owned;
+	struct mutex dev_lock; /* outside `lock`: devices are made and ended one at a time */
+	struct kvm_device *devices;
+	u32 noncoherent;     /* atomic, changed under lock: users of DMA past the caches (kvm_noncoherent_dma) */
 	struct process_node node;
 };
 
@@ -136,6 +145,7 @@ struct kvm_vcpu {
 	struct vfile vf;
 	struct {
 		u64 exits[KVM_EXIT_REASONS], runs, intr, halts, guest_tsc, vmm_tsc, left_at;
+		u64 wbinvd, flushes, lines; /* WBINVD and INVD of the guest, those that did work, cache lines written back */
 	} stat;
 };
 
@@ -177,8 +187,13 @@ int kvm_create_irqchip(struct kvm *kvm) hidden;
 int kvm_split_irqchip(struct kvm *kvm, u64 pins) hidden;
 int kvm_set_memory_region(struct kvm *kvm, const struct kvm_memory_region *r) hidden;
 /* Counters of all VMs of the process, those that are gone included. */
-enum { KSTAT_EXIT0, KSTAT_RUNS = KVM_EXIT_REASONS, KSTAT_INTR, KSTAT_HALTS, KSTAT_GUEST_TSC, KSTAT_VMM_TSC, KSTAT_CPU0, KSTAT_COUNT = KSTAT_CPU0 + 10 };
+enum { KSTAT_EXIT0, KSTAT_RUNS = KVM_EXIT_REASONS, KSTAT_INTR, KSTAT_HALTS, KSTAT_GUEST_TSC, KSTAT_VMM_TSC, KSTAT_CPU0, KSTAT_WBINVD = KSTAT_CPU0 + 10, KSTAT_FLUSHES, KSTAT_LINES, KSTAT_COUNT };
 void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus) hidden;
+/* Adds those of one vCPU; of all vCPUs of a VM. */
+void vcpu_stats_add(const struct kvm_vcpu *v, u64 sum[KSTAT_COUNT]) hidden;
+void kvm_stats_add(struct kvm *kvm, u64 sum[KSTAT_COUNT]) hidden;
+/* One more, or one fewer, whose DMA the host's caches do not see: while there is any, WBINVD and CLFLUSH reach the host's caches. */
+void kvm_noncoherent_dma(struct kvm *kvm, bool start) hidden;
 
 /* vcpu.c */
 extern const struct vfile_ops kvm_vcpu_ops hidden;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "base/cache.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
 
@@ -127,9 +128,23 @@ static int op_hypercall(struct cpu *c)
 	return 0;
 }
 
-/* Guest memory is ordinary memory of the host, and no device reaches it but through the host's coherent caches. */
+/*
+ * Guest memory is ordinary memory of the host, and devices reach it through the host's coherent caches, unless somebody has said otherwise:
+ * then every line of it that another device might read or have written goes. Inside the read section, so the slots stay.
+ */
 static void op_wbinvd(struct cpu *c)
 {
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	const struct memslots *t = mem_slots(c->mem);
+	u64 lines = 0;
+
+	store_relaxed(&v->stat.wbinvd, v->stat.wbinvd + 1);
+	if (likely(!load_relaxed(&c->noncoherent)))
+		return;
+	for (u32 i = 0; i < t->n; i++)
+		lines += cache_flush(t->slot[i].hva, t->slot[i].npages << PAGE_SHIFT);
+	store_relaxed(&v->stat.flushes, v->stat.flushes + 1);
+	store_relaxed(&v->stat.lines, v->stat.lines + lines);
 }
 
 /*

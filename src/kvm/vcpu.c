@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "base/inject.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
@@ -36,6 +37,7 @@ static size_t vcpu_size(void)
 
 void vcpu_free(struct kvm_vcpu *v)
 {
+	live_add(LIVE_VCPU, -1);
 	qsbr_unregister(&v->kvm->qsbr, &v->reader);
 	v->engine->destroy(&v->cpu);
 	cpu_destroy(&v->cpu);
@@ -63,14 +65,14 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 	v->user_irq = v->eoi_exit = -1;
 	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");
-	int r = cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
+	int r = inject_fault() ? -ENOMEM : cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
 	if (r)
 		return r;
-	r = v->engine->init(&v->cpu);
+	r = inject_fault() ? -ENOMEM : v->engine->init(&v->cpu);
 	if (r)
 		goto out_cpu;
 	bool kernel = kvm_lapics_in_kernel(kvm);
-	r = lapic_init(&v->lapic, &kvm->irq, id, kernel);
+	r = inject_fault() ? -ENOMEM : lapic_init(&v->lapic, &kvm->irq, id, kernel);
 	if (r)
 		goto out_engine;
 	vcpu_reset(v, false);
@@ -95,6 +97,8 @@ static void vcpu_fini(struct kvm_vcpu *v)
 
 static int map_run(struct kvm_vcpu *v, int fd)
 {
+	if (inject_fault())
+		return -ENOMEM;
 	void *p = sys_mmap(NULL, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 
 	if (sys_is_err(p))
@@ -138,7 +142,9 @@ static void publish(struct kvm *kvm, struct kvm_vcpu *v)
 		store_release(&kvm->bus.ring, (struct kvm_coalesced_mmio_ring *)((u8 *)v->run + KVM_RING_PAGE * PAGE_SIZE));
 	v->idx = kvm->nvcpus;
 	kvm->vcpus[v->idx] = v;
+	v->cpu.noncoherent = kvm->noncoherent;
 	store_release(&kvm->nvcpus, kvm->nvcpus + 1);
+	live_add(LIVE_VCPU, 1);
 }
 
 static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
@@ -151,6 +157,8 @@ static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 		return r;
 	for (u32 div = id > 999 ? 1000 : id > 99 ? 100 : id > 9 ? 10 : 1; div; div /= 10)
 		name[n++] = (char)('0' + id / div % 10);
+	if (inject_fault())
+		return -ENOMEM;
 	struct kvm_vcpu *v = sys_mmap(NULL, vcpu_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_is_err(v))
 		return -ENOMEM;
@@ -166,7 +174,7 @@ static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 	if (r)
 		goto out_close;
 	vcpu_sync_tsc(v, 0);
-	r = v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
+	r = inject_fault() ? -ENOMEM : v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
 	if (r)
 		goto out_run;
 	kvm_get(kvm);

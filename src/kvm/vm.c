@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/inject.h"
 #include "base/string.h"
 #include "base/sys.h"
 
@@ -27,19 +28,20 @@ static int vm_init(struct kvm *kvm)
 {
 	qsbr_init(&kvm->qsbr);
 	mutex_init(&kvm->lock, "kvm");
+	mutex_init(&kvm->dev_lock, "devices");
 	kvm->refs = kvm->pins = 1;
 	for (unsigned i = 0; i < KVM_CLIENT_READERS; i++)
 		qsbr_register(&kvm->qsbr, &kvm->clients[i].reader);
-	int r = service_start(&kvm->svc, "usekvm-service");
+	int r = inject_fault() ? -EAGAIN : service_start(&kvm->svc, "usekvm-service");
 	if (r)
 		return r;
-	r = mem_init(&kvm->mem, &kvm_mem_ops);
+	r = inject_fault() ? -ENOMEM : mem_init(&kvm->mem, &kvm_mem_ops);
 	if (r)
 		goto out_service;
-	r = iobus_init(&kvm->bus, &kvm_iobus_ops);
+	r = inject_fault() ? -ENOMEM : iobus_init(&kvm->bus, &kvm_iobus_ops);
 	if (r)
 		goto out_mem;
-	r = irqchip_init(&kvm->irq, &kvm_irq_ops, &kvm->bus, kvm->svc);
+	r = inject_fault() ? -ENOMEM : irqchip_init(&kvm->irq, &kvm_irq_ops, &kvm->bus, kvm->svc);
 	if (r)
 		goto out_bus;
 	kvm_clock_init(kvm);
@@ -57,6 +59,12 @@ out_service:
 /* No fd and no call is left; the service thread is the only other one that knows the VM. */
 static void vm_fini(struct kvm *kvm)
 {
+	while (kvm->devices) {
+		struct kvm_device *d = kvm->devices;
+
+		kvm->devices = d->next;
+		d->end(d);
+	}
 	for (u32 i = 0; i < kvm->nvcpus; i++) {
 		irqchip_del_lapic(&kvm->irq, &kvm->vcpus[i]->lapic);
 		lapic_destroy(&kvm->vcpus[i]->lapic);
@@ -72,7 +80,7 @@ static void vm_fini(struct kvm *kvm)
 
 static struct kvm *vm_alloc(void)
 {
-	struct kvm *kvm = aligned_alloc(_Alignof(struct kvm), sizeof(*kvm));
+	struct kvm *kvm = inject_fault() ? NULL : aligned_alloc(_Alignof(struct kvm), sizeof(*kvm));
 
 	if (kvm)
 		memset(kvm, 0, sizeof(*kvm));
@@ -89,6 +97,7 @@ int kvm_create_vm(void)
 	if (r)
 		goto out_free;
 	process_add(&kvm->node);
+	live_add(LIVE_VM, 1);
 	int fd = vfile_create(&kvm->vf, &kvm_vm_ops, "kvm-vm", 0, true);
 	if (fd < 0) {
 		kvm_put(kvm);
@@ -107,20 +116,31 @@ void kvm_get(struct kvm *kvm)
 	__atomic_fetch_add(&kvm->refs, 1, __ATOMIC_RELAXED);
 }
 
-static void add_vcpu(const struct kvm_vcpu *v, u64 *sum)
+void vcpu_stats_add(const struct kvm_vcpu *v, u64 sum[KSTAT_COUNT])
 {
-	const u64 cpu[] = { v->cpu.stat.insns, v->cpu.stat.blocks, v->cpu.stat.decodes, v->cpu.stat.tlb_fills, v->cpu.stat.code_flushes,
-			    v->cpu.stat.mmio, v->cpu.stat.pio, v->cpu.stat.exceptions, v->cpu.stat.interrupts, v->cpu.stat.stubs };
+	const u64 *const cpu[] = { &v->cpu.stat.insns, &v->cpu.stat.blocks, &v->cpu.stat.decodes, &v->cpu.stat.tlb_fills, &v->cpu.stat.code_flushes,
+				   &v->cpu.stat.mmio, &v->cpu.stat.pio, &v->cpu.stat.exceptions, &v->cpu.stat.interrupts, &v->cpu.stat.stubs };
 
 	for (unsigned i = 0; i < KVM_EXIT_REASONS; i++)
 		sum[KSTAT_EXIT0 + i] += load_relaxed(&v->stat.exits[i]);
-	sum[KSTAT_RUNS] += v->stat.runs;
-	sum[KSTAT_INTR] += v->stat.intr;
-	sum[KSTAT_HALTS] += v->stat.halts;
-	sum[KSTAT_GUEST_TSC] += v->stat.guest_tsc;
-	sum[KSTAT_VMM_TSC] += v->stat.vmm_tsc;
+	sum[KSTAT_RUNS] += load_relaxed(&v->stat.runs);
+	sum[KSTAT_INTR] += load_relaxed(&v->stat.intr);
+	sum[KSTAT_HALTS] += load_relaxed(&v->stat.halts);
+	sum[KSTAT_GUEST_TSC] += load_relaxed(&v->stat.guest_tsc);
+	sum[KSTAT_VMM_TSC] += load_relaxed(&v->stat.vmm_tsc);
+	sum[KSTAT_WBINVD] += load_relaxed(&v->stat.wbinvd);
+	sum[KSTAT_FLUSHES] += load_relaxed(&v->stat.flushes);
+	sum[KSTAT_LINES] += load_relaxed(&v->stat.lines);
 	for (unsigned i = 0; i < ARRAY_SIZE(cpu); i++)
-		sum[KSTAT_CPU0 + i] += cpu[i];
+		sum[KSTAT_CPU0 + i] += load_relaxed(cpu[i]);
+}
+
+void kvm_stats_add(struct kvm *kvm, u64 sum[KSTAT_COUNT])
+{
+	u32 nvcpus = load_acquire(&kvm->nvcpus);
+
+	for (u32 i = 0; i < nvcpus; i++)
+		vcpu_stats_add(kvm->vcpus[i], sum);
 }
 
 /* Two counters beyond KSTAT_COUNT: VMs and vCPUs. */
@@ -130,7 +150,7 @@ static void add_vm(struct process_node *n, u64 *sum)
 	u32 nvcpus = load_acquire(&kvm->nvcpus);
 
 	for (u32 i = 0; i < nvcpus; i++)
-		add_vcpu(kvm->vcpus[i], sum);
+		vcpu_stats_add(kvm->vcpus[i], sum);
 	sum[KSTAT_COUNT]++;
 	sum[KSTAT_COUNT + 1] += nvcpus;
 }
@@ -145,6 +165,16 @@ void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus)
 	memcpy(sum, all, KSTAT_COUNT * sizeof(u64));
 	*vms = (unsigned)all[KSTAT_COUNT];
 	*vcpus = (unsigned)all[KSTAT_COUNT + 1];
+}
+
+/* vCPUs made later take it over when they are published, under the same lock. */
+void kvm_noncoherent_dma(struct kvm *kvm, bool start)
+{
+	mutex_lock(&kvm->lock);
+	store_relaxed(&kvm->noncoherent, start ? kvm->noncoherent + 1 : kvm->noncoherent - 1);
+	for (u32 i = 0; i < kvm->nvcpus; i++)
+		store_relaxed(&kvm->vcpus[i]->cpu.noncoherent, kvm->noncoherent);
+	mutex_unlock(&kvm->lock);
 }
 
 void kvm_put(struct kvm *kvm)
@@ -168,6 +198,7 @@ void kvm_unpin(struct kvm *kvm)
 	process_del(&kvm->node, add_vm);
 	vm_fini(kvm);
 	free(kvm);
+	live_add(LIVE_VM, -1);
 }
 
 int kvm_create_irqchip(struct kvm *kvm)

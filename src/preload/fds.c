@@ -3,6 +3,8 @@
  * Calls on descriptors: ioctl goes to the library for ours and to the kernel for all others; calls that make or destroy descriptor
  * numbers tell vfile/.
  */
+#include <linux/vfio.h> /* before our macro aligned() */
+
 #include "preload/preload.h"
 
 #include <fcntl.h>
@@ -15,6 +17,8 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/vfiogroups.h"
+#include "devices/device.h"
 #include "usekvm/usekvm.h"
 #include "vfile/vfile.h"
 
@@ -48,6 +52,8 @@ long hook_ioctl(int fd, unsigned long request, unsigned long arg)
 			return r;
 	}
 	r = sys3(SYS_ioctl, fd, request, arg);
+	if (unlikely(_IOC_TYPE((u32)request) == VFIO_TYPE && r >= 0))
+		vfio_ioctl_done(fd, (u32)request, arg, r);
 	/* One of our files under a number we have not heard of: it came by SCM_RIGHTS, from /proc/self/fd, or over exec. */
 	if (unlikely(r == -ENOTTY && _IOC_TYPE((u32)request) == KVMIO && (vfile_adopt(fd) || inherit(fd))))
 		return our_ioctl(fd, request, arg);
@@ -107,6 +113,7 @@ EXPORT void *usekvm_mmap(void *addr, size_t len, int prot, int flags, int fd, in
 
 long hook_close(int fd)
 {
+	vfio_closing((unsigned)fd, (unsigned)fd);
 	vfile_closing(fd);
 	return sys3(SYS_close, fd, 0, 0);
 }
@@ -116,10 +123,16 @@ EXPORT int close(int fd)
 	return (int)to_errno(hook_close(fd));
 }
 
+static void forget(unsigned first, unsigned last)
+{
+	vfio_closing(first, last);
+	vfile_closing_range(first, last);
+}
+
 long hook_close_range(unsigned first, unsigned last, int flags)
 {
 	if (first <= last && !(flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC)) && !(flags & CLOSE_RANGE_CLOEXEC))
-		vfile_closing_range(first, last);
+		forget(first, last);
 	return sys3(SYS_close_range, first, last, flags);
 }
 
@@ -149,7 +162,7 @@ long hook_dup(int fd)
 	return r;
 }
 
-long hook_dup3(int oldfd, int newfd, int flags, bool dup2)
+static long dup3_told(int oldfd, int newfd, int flags, bool dup2)
 {
 	long r;
 
@@ -164,6 +177,15 @@ long hook_dup3(int oldfd, int newfd, int flags, bool dup2)
 	r = sys3(SYS_dup3, oldfd, newfd, flags);
 	if (r >= 0)
 		vfile_duped(oldfd, newfd);
+	return r;
+}
+
+long hook_dup3(int oldfd, int newfd, int flags, bool dup2)
+{
+	long r = dup3_told(oldfd, newfd, flags, dup2);
+
+	if (r >= 0 && oldfd != newfd)
+		vfio_closing((unsigned)newfd, (unsigned)newfd);
 	return r;
 }
 

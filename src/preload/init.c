@@ -7,11 +7,14 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "api/api.h"
 #include "base/log.h"
+#include "base/inject.h"
 #include "base/process.h"
 #include "base/sig.h"
+#include "base/vfiogroups.h"
 #include "vfile/vfile.h"
 
 /* Optional parts of api/. dest: a file name, or "-" for stderr. */
@@ -38,6 +41,8 @@ static void in_child(void)
 	vfile_forked();
 	sig_forked();
 	process_forked();
+	vfio_groups_forked();
+	live_forked();
 	kvm_used = false;
 }
 
@@ -59,8 +64,33 @@ static __attribute__((constructor)) void usekvm_start(void)
 	errno = saved;
 }
 
+#ifdef USEKVM_DEBUG
+static void leak_check(void)
+{
+	static const char *const name[LIVE_KINDS] = { "VM", "vCPU", "device", "statistics file", "VFIO file" };
+	const char *on = getenv("USEKVM_LEAK_CHECK");
+	bool bad = false;
+
+	if (!on || !*on || vfile_is_forked() || vfile_any())
+		return;
+	for (int i = 0; i < LIVE_KINDS; i++) {
+		if (!live_count(i))
+			continue;
+		log_error(preload, "leak: %d of kind %s", live_count(i), name[i]);
+		bad = true;
+	}
+	if (bad)
+		_exit(86);
+}
+#else
+static void leak_check(void)
+{
+}
+#endif
+
 static __attribute__((destructor)) void usekvm_end(void)
 {
+	leak_check();
 	if (stats_dest[0] && load_relaxed(&kvm_used) && !vfile_is_forked() && api_stats_dump)
 		api_stats_dump(stats_dest);
 }

@@ -38,6 +38,8 @@ long hook_close(int fd) hidden;
 long hook_close_range(unsigned first, unsigned last, int flags) hidden;
 long hook_dup(int fd) hidden;
 long hook_dup3(int oldfd, int newfd, int flags, bool dup2) hidden;
+/* reads.c: system call n, read or pread64 */
+long hook_read(long n, int fd, void *buf, size_t len, off_t at) hidden;
 long hook_fcntl(int fd, int cmd, unsigned long arg) hidden;
 
 /* signals.c */

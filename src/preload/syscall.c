@@ -17,7 +17,7 @@
 #define NUMBERS 512
 const u8 syscall_wanted[NUMBERS] hidden = {
 	[SYS_ioctl] = 1, [SYS_mmap] = 1, [SYS_open] = 1, [SYS_openat] = 1, [SYS_openat2] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
-	[SYS_dup] = 1, [SYS_dup2] = 1, [SYS_dup3] = 1, [SYS_fcntl] = 1, [SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1,
+	[SYS_dup] = 1, [SYS_read] = 1, [SYS_pread64] = 1, [SYS_dup2] = 1, [SYS_dup3] = 1, [SYS_fcntl] = 1, [SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1,
 	[SYS_access] = 1, [SYS_faccessat] = 1, [SYS_faccessat2] = 1, [SYS_stat] = 1, [SYS_lstat] = 1, [SYS_newfstatat] = 1, [SYS_statx] = 1,
 };
 
@@ -88,6 +88,8 @@ long syscall_hook(long n, long a, long b, long c, long d, long e, long f)
 	case SYS_mmap: return to_errno(hook_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f));
 	case SYS_close: return to_errno(hook_close((int)a));
 	case SYS_close_range: return to_errno(hook_close_range((unsigned)a, (unsigned)b, (int)c));
+	case SYS_read:
+	case SYS_pread64: return to_errno(hook_read(n, (int)a, (void *)b, (size_t)c, d));
 	case SYS_dup: return to_errno(hook_dup((int)a));
 	case SYS_dup2: return to_errno(hook_dup3((int)a, (int)b, 0, true));
 	case SYS_dup3: return to_errno(hook_dup3((int)a, (int)b, (int)c, false));

@@ -25,6 +25,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+#include "base/inject.h"
 #include "base/lock.h"
 #include "base/log.h"
 #include "base/string.h"
@@ -382,7 +383,7 @@ static int setup_fork_page(void)
 
 static int make_file(const char *name, u64 size, bool cloexec, u64 *dev, u64 *ino)
 {
-	int fd = sys_memfd(name, MFD_ALLOW_SEALING | (cloexec ? MFD_CLOEXEC : 0));
+	int fd = inject_fault() ? -EMFILE : sys_memfd(name, MFD_ALLOW_SEALING | (cloexec ? MFD_CLOEXEC : 0));
 	int r;
 
 	if (fd < 0)
@@ -412,7 +413,7 @@ static int reserve(int fd)
 	r = setup_fork_page();
 	if (!r && vfile_is_forked())
 		begin_anew();
-	if (!r && !entry_make(fd))
+	if (!r && (inject_fault() || !entry_make(fd)))
 		r = (unsigned)fd >= MAX_FD ? -EMFILE : -ENOMEM;
 	tab_unlock(&mask);
 	return r;
@@ -586,6 +587,22 @@ bool vfile_is_forked(void)
 	u32 *alive = load_acquire(&tab.alive);
 
 	return alive && !load_relaxed(alive);
+}
+
+bool vfile_any(void)
+{
+	for (unsigned i = 0; i < MAX_FD; i++) {
+		struct vfile *vf;
+
+		if (!load_relaxed(&tab.chunk[i >> CHUNK_BITS])) {
+			i |= CHUNK_SIZE - 1;
+			continue;
+		}
+		vf = look((int)i);
+		if (vf && vf != STALE && vf->ops->kind != VFILE_SYSTEM)
+			return true;
+	}
+	return false;
 }
 
 bool vfile_is_stale(int fd)

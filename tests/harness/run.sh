@@ -132,6 +132,10 @@ if [ -z "$NO_BOOT" ]; then
 	for m in ${BOOT_MACHINES:-q35 pc microvm,kernel-irqchip=on microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
 		run "boot/$m" 900 "$src/tools/boot.sh" "$m"
 	done
+	# The KVM-VFIO device in a guest of QEMU's emulator that has the real driver and an IOMMU.
+	for m in noncoherent coherent; do
+		run "vfio/$m" 900 env BUILD="$build" "$src/tools/vfio-test.sh" "$m"
+	done
 fi
 
 clear_line
