@@ -30,6 +30,22 @@ static void flat(struct kvm_segment *s, u16 sel, u8 type)
 	*s = (struct kvm_segment){ .limit = ~0u, .selector = sel, .type = type, .present = 1, .s = 1, .db = 1, .g = 1 };
 }
 
+/* As PC firmware and VMMs have it: the PIT's IRQ 0 is also pin 2 of the IOAPIC. */
+static void route(int vm)
+{
+	static struct { struct kvm_irq_routing head; struct kvm_irq_routing_entry e[64]; } t;
+
+	for (u32 gsi = 0; gsi < 24; gsi++) {
+		if (gsi < 16 && gsi != 2)
+			t.e[t.head.nr++] = (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
+				.u.irqchip = { gsi < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, gsi & 7 } };
+		if (gsi != 2)
+			t.e[t.head.nr++] = (struct kvm_irq_routing_entry){ .gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
+				.u.irqchip = { KVM_IRQCHIP_IOAPIC, gsi ? gsi : 2 } };
+	}
+	REQUIRE(!ioctl(vm, KVM_SET_GSI_ROUTING, &t));
+}
+
 static void start_state(int vcpu)
 {
 	struct kvm_sregs s;
@@ -64,6 +80,7 @@ int main(int argc, char **argv)
 	REQUIRE(!ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000));
 	REQUIRE(!ioctl(vm, KVM_CREATE_IRQCHIP, 0));
 	REQUIRE(!ioctl(vm, KVM_CREATE_PIT2, &pit));
+	route(vm);
 	REQUIRE(!kt_slot(vm, 0, 0, 0, RAM, mem));
 	REQUIRE((vcpu = ioctl(vm, KVM_CREATE_VCPU, 0)) >= 0);
 	cpuid.head.nent = 128;
