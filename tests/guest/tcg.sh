@@ -7,7 +7,7 @@ image=$1
 here=$(dirname "$0")
 prog=$(basename "$image" .img)
 command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64"; exit 77; }
-out=$(timeout 100 env -u LD_PRELOAD qemu-system-x86_64 -accel tcg -cpu max,vendor=GenuineIntel -machine pc -m 64 -kernel "$image" -nodefaults -display none \
+out=$(timeout -k 1 ${TCG_LIMIT:-100} env -u LD_PRELOAD qemu-system-x86_64 -accel tcg -cpu max,vendor=GenuineIntel -machine pc -m 64 -kernel "$image" -nodefaults -display none \
 	-no-reboot -chardev stdio,id=c -device isa-debugcon,iobase=0x3f8,chardev=c -device isa-debug-exit,iobase=0xf4,iosize=1 2>&1 </dev/null | tr -d '\r')
 echo "$out" | grep -a -E '^(PASS|FAIL|SKIP) ' >/dev/null || { echo "$out"; echo "no result lines"; exit 1; }
 # known FAIL|PASS: the listed names of this program
