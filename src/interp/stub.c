@@ -309,15 +309,16 @@ static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, 
 	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX || !z->raw.evex.aaa)
 		return;
 	s->kreg = z->raw.evex.aaa;
-	if (z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW) {
+	if (z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB) {
 		/* A result needs memory of other lanes: all of it is read if any lane is active. */
 		s->nlanes = 1;
-		s->nmask = (u8)(z->avx.vector_length / (z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB ? 8 : 16));
+		s->nmask = (u8)(z->avx.vector_length / 8);
 		s->lane_size = s->size;
 		s->lanes = LANES_ANY;
 		return;
 	}
 	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 ||
+	    z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW /* each result needs memory of other lanes */ ||
 	    (amd && (z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB || z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB)))
 		return;
 	lanes_of(d, mem, s);
