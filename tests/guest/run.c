@@ -69,8 +69,8 @@ int main(int argc, char **argv)
 	int sys = kt_open(), vm, vcpu, size;
 	u8 *mem = mmap(NULL, RAM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (argc != 2) {
-		fprintf(stderr, "usage: %s IMAGE\n", argv[0]);
+	if (argc < 2) {
+		fprintf(stderr, "usage: %s IMAGE [intel]\n", argv[0]);
 		return 2;
 	}
 	FILE *f = fopen(argv[1], "rb");
@@ -85,11 +85,17 @@ int main(int argc, char **argv)
 	REQUIRE((vcpu = ioctl(vm, KVM_CREATE_VCPU, 0)) >= 0);
 	cpuid.head.nent = 128;
 	REQUIRE(!ioctl(sys, KVM_GET_SUPPORTED_CPUID, &cpuid));
-	for (u32 n = 0; n < cpuid.head.nent; n++)
+	for (u32 n = 0; n < cpuid.head.nent; n++) {
+		if (argc > 2 && !cpuid.e[n].function) { /* "GenuineIntel": SYSENTER in long mode */
+			cpuid.e[n].ebx = 0x756e6547;
+			cpuid.e[n].edx = 0x49656e69;
+			cpuid.e[n].ecx = 0x6c65746e;
+		}
 		if (cpuid.e[n].function == 1) {
 			cpuid.e[n].ecx |= 1u << 24; /* TSC deadline: for the VMM to add */
 			cpuid.e[n].ebx &= 0xffffff;
 		}
+	}
 	REQUIRE(!ioctl(vcpu, KVM_SET_CPUID2, &cpuid));
 	size = ioctl(sys, KVM_GET_VCPU_MMAP_SIZE, 0);
 	struct kvm_run *run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
