@@ -24,7 +24,7 @@ static const char help[] =
 	"\n"
 	"Runs COMMAND with a /dev/kvm of its own, made in user space: no hardware virtualization is needed.\n"
 	"\n"
-	"  --engine=NAME     interp, translate or auto (default)\n"
+	"  --engine=NAME     interp or auto (default: the best there is, now the interpreter)\n"
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
@@ -128,8 +128,8 @@ static int parse(int argc, char **argv, struct options *o)
 
 static int check_options(const struct options *o)
 {
-	if (o->engine && strcmp(o->engine, "interp") && strcmp(o->engine, "translate") && strcmp(o->engine, "auto")) {
-		complain("there is no engine '%s': interp, translate or auto", o->engine);
+	if (o->engine && strcmp(o->engine, "interp") && strcmp(o->engine, "auto")) {
+		complain("there is no engine '%s' in this version: interp or auto", o->engine);
 		return -1;
 	}
 	return 0;

@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "api/api.h"
@@ -19,7 +20,6 @@
 
 /* Optional parts of api/. dest: a file name, or "-" for stderr. */
 extern void api_stats_dump(const char *dest) __attribute__((weak)) hidden;
-extern int api_set_engine(const char *name) __attribute__((weak)) hidden;
 
 static bool kvm_used;
 static char stats_dest[4096];
@@ -56,8 +56,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 		log_error(preload, "USEKVM_LOG_FILE: cannot write %s", file);
 	if (spec && log_configure(spec, &bad) < 0)
 		log_error(preload, "USEKVM_LOG: not understood at '%s' (want SUBSYSTEM:LEVEL[,...])", bad);
-	if (engine && *engine && api_set_engine && api_set_engine(engine) < 0)
-		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate or auto)", engine);
+	if (engine && *engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
+		log_error(preload, "USEKVM_ENGINE: no engine '%s' in this version (interp or auto)", engine);
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);
