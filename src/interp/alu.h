@@ -94,7 +94,7 @@
 		c->af = (u16)f;                                                                                                            \
 		return a;                                                                                                                  \
 	}
-/* Double shifts, and bit tests with the offset inside the operand. */
+/* Double shifts. */
 #define ALU_SHD(op, bits)                                                                                                                  \
 	static always_inline u##bits alu_##op##bits(struct cpu *c, u##bits a, u##bits b, u8 n)                                             \
 	{                                                                                                                                  \
@@ -103,7 +103,8 @@
 		c->af = (u16)f;                                                                                                            \
 		return a;                                                                                                                  \
 	}
-#define ALU_BT(op, bits)                                                                                                                   \
+/* Two operands, flags in and out: bit tests with the offset inside the operand; source to destination, the old one taken in (BSF of 0). */
+#define ALU_TWO(op, bits)                                                                                                                   \
 	static always_inline u##bits alu_##op##bits(struct cpu *c, u##bits a, u##bits b)                                                   \
 	{                                                                                                                                  \
 		u32 f = c->af;                                                                                                             \
@@ -111,16 +112,6 @@
 		c->af = (u16)f;                                                                                                            \
 		return a;                                                                                                                  \
 	}
-/* Source to destination, the old destination taken in (BSF of 0 leaves it). */
-#define ALU_SRC(op, bits)                                                                                                                  \
-	static always_inline u##bits alu_##op##bits(struct cpu *c, u##bits a, u##bits b)                                                   \
-	{                                                                                                                                  \
-		u32 f = c->af;                                                                                                             \
-		__asm__(LOAD_FLAGS #op SFX##bits " %2, %0" CATCH : "+r"(a), "+&a"(f) : "r"(b) : "cc");                                     \
-		c->af = (u16)f;                                                                                                            \
-		return a;                                                                                                                  \
-	}
-
 #define FOR4(M, op) M(op, 8) M(op, 16) M(op, 32) M(op, 64)
 #define FOR3(M, op) M(op, 16) M(op, 32) M(op, 64)
 FOR4(ALU_BIN, add)
@@ -143,16 +134,16 @@ FOR4(ALU_SH, shr)
 FOR4(ALU_SH, sar)
 FOR3(ALU_SHD, shld)
 FOR3(ALU_SHD, shrd)
-FOR3(ALU_BT, bt)
-FOR3(ALU_BT, bts)
-FOR3(ALU_BT, btr)
-FOR3(ALU_BT, btc)
-FOR3(ALU_SRC, bsf)
-FOR3(ALU_SRC, bsr)
-FOR3(ALU_SRC, popcnt)
-FOR3(ALU_SRC, lzcnt)
-FOR3(ALU_SRC, tzcnt)
-FOR3(ALU_SRC, imul)
+FOR3(ALU_TWO, bt)
+FOR3(ALU_TWO, bts)
+FOR3(ALU_TWO, btr)
+FOR3(ALU_TWO, btc)
+FOR3(ALU_TWO, bsf)
+FOR3(ALU_TWO, bsr)
+FOR3(ALU_TWO, popcnt)
+FOR3(ALU_TWO, lzcnt)
+FOR3(ALU_TWO, tzcnt)
+FOR3(ALU_TWO, imul)
 
 #define ALU_CMP(op, bits)                                                                                                                  \
 	static always_inline void alu_##op##bits(struct cpu *c, u##bits a, u##bits b)                                                      \

@@ -336,12 +336,6 @@ H(h_lea32)
 	NEXT(c, i);
 }
 
-H(h_mov_r_i64)
-{
-	GPR64(c, i->rm) = i->imm;
-	NEXT(c, i);
-}
-
 H(h_bswap32)
 {
 	GPR64(c, i->rm) = __builtin_bswap32(GPR32(c, i->rm));

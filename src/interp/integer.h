@@ -26,7 +26,7 @@ extern const insn_fn cmov_table[16][3][2] hidden; /* [cc][16, 32, 64][register, 
 
 #define INTEGER_HANDLERS(X)                                                                                                                \
 	X(h_nop) X(h_lea64) X(h_lea32) X(h_jmp64) X(h_call64) X(h_ret64) X(h_jmp_r64) X(h_jmp_m64) X(h_call_r64) X(h_call_m64)  \
-	X(h_push_r64) X(h_push_i64) X(h_push_m64) X(h_pop_r64) X(h_leave64) X(h_block_end) X(h_mov_r_i64)                        \
+	X(h_push_r64) X(h_push_i64) X(h_push_m64) X(h_pop_r64) X(h_leave64) X(h_block_end)                        \
 	X(h_bswap32) X(h_bswap64) X(h_cdqe) X(h_cqo) X(h_cdq) X(h_imul2_32) X(h_imul2_64) X(h_imul3_32) X(h_imul3_64)
 #define X(n) const struct insn *n(struct cpu *c, const struct insn *i) hidden;
 INTEGER_HANDLERS(X)
@@ -39,7 +39,7 @@ OP(jcc); OP(jmp_rel); OP(jmp_ind); OP(call_rel); OP(call_ind); OP(ret_near); OP(
 OP(cmpxchg); OP(cmpxchg8b); OP(cmpxchg16b); OP(xchg_m); OP(mul); OP(imul1); OP(div); OP(idiv); OP(imul);
 OP(bt); OP(shd); OP(bit_src); OP(bswap); OP(movbe); OP(crc32); OP(lea); OP(xlat); OP(mov_moffs_ld); OP(mov_moffs_st);
 OP(convert_a); OP(convert_d); OP(flag); OP(aaa); OP(aas); OP(aam); OP(aad); OP(daa); OP(das); OP(salc);
-OP(fence); OP(rdrand); OP(xchg_rr); OP(movnti); OP(pause_op); OP(mov_sx); OP(prefetch);
+OP(fence); OP(rdrand); OP(xchg_rr); OP(movnti); OP(pause_op); OP(prefetch);
 /* op_string.c */
 OP(movs); OP(stos); OP(lods); OP(scas); OP(cmps);
 #undef OP

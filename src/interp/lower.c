@@ -397,6 +397,12 @@ static bool lower_misc(struct cpu *c, const struct decoded *d, struct insn *i)
 			i->fn = d->op[0].size == 64 ? h_imul2_64 : h_imul2_32;
 		}
 		return true;
+	case M(BSWAP):
+		if (d->op[0].size == 16)
+			return false;
+		gpr_offset(d->op[0].reg.value, &i->rm);
+		i->fn = d->op[0].size == 64 ? h_bswap64 : h_bswap32;
+		return true;
 	case M(CDQE): i->fn = h_cdqe; return true;
 	case M(CDQ): i->fn = h_cdq; return true;
 	case M(CQO): i->fn = h_cqo; return true;

@@ -605,13 +605,10 @@ void op_bit_src(struct cpu *c, const struct insn *i)
 	gpr_write(c, i->reg, n, r);
 }
 
+/* With 66h; the other sizes are in integer.c. */
 void op_bswap(struct cpu *c, const struct insn *i)
 {
-	switch (i->osz) {
-	case 2: GPR16(c, i->rm) = 0; break; /* undefined; this is what CPUs do */
-	case 4: GPR64(c, i->rm) = __builtin_bswap32(GPR32(c, i->rm)); break;
-	default: GPR64(c, i->rm) = __builtin_bswap64(GPR64(c, i->rm));
-	}
+	GPR16(c, i->rm) = 0; /* undefined; this is what CPUs do */
 }
 
 static u64 swap(u64 v, unsigned n)
