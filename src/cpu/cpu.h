@@ -215,7 +215,7 @@ struct cpu_io {
  * MMIO: an instruction with an access that must go outside is run alone and restarted from its beginning when the VMM has answered;
  * the accesses that it has already made are answered from this log. The log lives for one instruction.
  */
-#define CPU_MMIO_FRAGS 20 /* a 64-byte operand is 8, a pair of them 16, both misaligned */
+#define CPU_MMIO_FRAGS 360 /* a 64-byte operand is 8; XSAVE with all of AVX-512 340 */
 struct cpu_mmio_frag {
 	gpa_t gpa;
 	u8 len;
