@@ -327,7 +327,7 @@ struct cpu {
 	struct guest_mem *mem;
 	struct interp *interp;
 	struct stub_cache *stubs;
-	void *jmp[8];          /* __builtin_setjmp buffer of the running loop */
+	void *jmp[32];         /* where the running loop catches (loop.c): __builtin_setjmp's buffer, or a jmp_buf */
 	int unwind;            /* engine's own: why it jumped */
 	int exit;              /* enum cpu_exit carried by the jump */
 	bool in_engine;        /* between cpu_run's start and end on this thread: signal handlers look */

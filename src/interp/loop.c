@@ -21,12 +21,22 @@
 #include "interp/stub.h"
 #include "mem/mem.h"
 
+#ifdef __SANITIZE_THREAD__ /* follows calls and returns, so that it must see the jump */
+#include <setjmp.h>
+#define CATCH_JUMP(c) _setjmp((struct __jmp_buf_tag *)(c)->jmp)
+#define JUMP(c) _longjmp((struct __jmp_buf_tag *)(c)->jmp, 1)
+_Static_assert(sizeof(jmp_buf) <= sizeof(((struct cpu *)0)->jmp), "room for a jmp_buf");
+#else
+#define CATCH_JUMP(c) __builtin_setjmp((c)->jmp)
+#define JUMP(c) __builtin_longjmp((c)->jmp, 1)
+#endif
+
 enum { UNWIND_RAISE, UNWIND_EXIT, UNWIND_SINGLE };
 
 static _Noreturn noinline void unwind(struct cpu *c, int why)
 {
 	c->unwind = why;
-	__builtin_longjmp(c->jmp, 1);
+	JUMP(c);
 }
 
 _Noreturn void cpu_raise(struct cpu *c, unsigned vector, bool has_error, u32 error)
@@ -283,7 +293,7 @@ static int enter(struct cpu *c)
 
 	in->entry_gen++;
 	c->in_engine = true;
-	if (__builtin_setjmp(c->jmp)) {
+	if (CATCH_JUMP(c)) {
 		if (!unwound(c)) {
 			ret = c->exit;
 			goto out;
