@@ -42,7 +42,7 @@ bad=0
 [ -n "$sent" ] || { echo "no login shell"; bad=1; }
 grep -aq 'address: .*inet 10\.0\.2\.' "$console" || { echo "no address by DHCP on virtio-net"; bad=1; }
 [ "$accel" = tcg ] || grep -aq 'Hypervisor detected: KVM' "$console" || { echo "no 'Hypervisor detected: KVM'"; bad=1; }
-grep -a -E -i 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v hw-vuln && bad=1
+grep -a -E 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v hw-vuln && bad=1
 [ $bad = 0 ] && echo "disk: booted and powered off in $(secs $(($(now_ms) - start))) s"
 [ $bad = 0 ] || tail -n 15 "$console"
 exit $bad
