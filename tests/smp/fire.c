@@ -272,6 +272,29 @@ static void jump_after_close(void)
 	}
 }
 
+/* 255 vCPUs in one VM: each vCPU answers, and the last one runs. */
+static void many_vcpus(void)
+{
+	struct kvm_regs regs;
+	int fd[255];
+	struct vm v;
+
+	vm_real(&v, exits, exits_end);
+	fd[0] = v.vcpu;
+	for (int i = 1; i < 255; i++) {
+		fd[i] = ioctl(v.vm, KVM_CREATE_VCPU, (unsigned long)i);
+		REQUIRE(fd[i] >= 0);
+		CHECK_OK(ioctl(fd[i], KVM_GET_REGS, &regs));
+	}
+	kt_real(fd[254], KT_CODE);
+	CHECK_OK(ioctl(fd[254], KVM_RUN, 0ul));
+	CHECK_EQ(word(&v, 0x3000), 1);
+	for (int i = 0; i < 255; i++)
+		close(fd[i]);
+	close(v.vm);
+	close(v.sys);
+}
+
 int main(void)
 {
 	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
@@ -287,5 +310,6 @@ int main(void)
 	jump_out(spin, spin_end, true, 3, 100);
 	jump_out(halt, halt_end, false, 3, 100);
 	jump_after_close();
+	many_vcpus();
 	return kt_end();
 }
