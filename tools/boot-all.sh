@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # boot-all.sh [N]: every machine N times (20), in turn, and the disk image if tools/make-disk.sh has made it. Stops at nothing; ends with
-# "N passed, N failed".
+# "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each.
 . "$(dirname "$0")/common.sh"
 n=${1:-20} pass=0 fail=0
 for i in $(seq 1 "$n"); do
@@ -13,6 +13,9 @@ for i in $(seq 1 "$n"); do
 		if "$top/tools/boot-disk.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 	fi
 	say "round $i of $n: $pass passed, $fail failed"
+done
+for smp in 4 64; do
+	if "$top/tools/boot.sh" --smp=$smp --limit=1800 q35; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 done
 echo "$pass passed, $fail failed"
 [ $fail = 0 ]

@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# boot.sh [--kernel=F] [--initrd=F] [--mem=MiB] [--accel=kvm|tcg] [--limit=SECONDS] [--keep-log=F] MACHINE...
+# boot.sh [--kernel=F] [--initrd=F] [--mem=MiB] [--accel=kvm|tcg] [--limit=SECONDS] [--keep-log=F] [--smp=N] [--hotplug] MACHINE...
 # Boots kernel and initramfs under usekvm on each machine (q35, pc, microvm, "q35,kernel-irqchip=split", ...) and checks what the
 # guest says. 0: all as wanted; 77: something to run it with is missing; 1: what is wrong is printed, with the end of the console.
 . "$(dirname "$0")/common.sh"
-kernel=$cache/kernel/vmlinuz initrd=$cache/initramfs.gz mem=512 accel=${DEMO_ACCEL:-kvm} limit=600 keep=
+kernel=$cache/kernel/vmlinuz initrd=$cache/initramfs.gz mem=512 accel=${DEMO_ACCEL:-kvm} limit=600 keep= smp=1 hotplug=
 while :; do
 	case $1 in
 	--kernel=*) kernel=${1#*=} ;;
@@ -13,6 +13,8 @@ while :; do
 	--accel=*) accel=${1#*=} ;;
 	--limit=*) limit=${1#*=} ;;
 	--keep-log=*) keep=${1#*=} ;;
+	--smp=*) smp=${1#*=} ;;
+	--hotplug) hotplug=1 ;; # the guest takes CPU 1 off line and back ten times
 	-*) die "unknown option $1" ;;
 	*) break ;;
 	esac
@@ -22,18 +24,21 @@ done
 command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 77; }
 [ -f "$kernel" ] || { echo "skip: no guest kernel ($kernel): ./demo.sh fetches it"; exit 77; }
 check_kernel "$kernel"
-[ -f "$initrd" ] || "$top/tools/make-initramfs.sh" "$initrd" || exit 1
+[ -f "$initrd" ] && { [ "$initrd" != "$cache/initramfs.gz" ] || [ "$initrd" -nt "$top/tools/make-initramfs.sh" ]; } || "$top/tools/make-initramfs.sh" "$initrd" || exit 1
 bad=0
 for machine in "$@"; do
 	console=${keep:-$cache/console-$$.log}
 	mkdir -p "$(dirname "$console")"
 	append="console=ttyS0 panic=-1 $BOOT_APPEND"
+	[ -z "$hotplug" ] || append="$append usekvm.hotplug"
 	case $machine in microvm*) append="$append reboot=t" ;; esac
 	cpu=host
 	launcher="$build/usekvm --"
+	# With several CPUs an AMD guest distrusts a TSC that is not said to be invariant, and QEMU hides that from guests that may migrate.
+	[ "$smp" = 1 ] || cpu=host,migratable=off,+invtsc
 	[ "$accel" = tcg ] && cpu=max launcher=
 	start=$(now_ms)
-	timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M "$machine" -m "$mem" -nographic -no-reboot \
+	timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M "$machine" -m "$mem" -smp "$smp" -nographic -no-reboot \
 		-nodefaults -serial stdio -kernel "$kernel" -initrd "$initrd" -append "$append" $BOOT_EXTRA >"$console" 2>&1 </dev/null
 	rc=$?
 	took=$(($(now_ms) - start))
@@ -51,9 +56,13 @@ for machine in "$@"; do
 	for want in 'init runs' 'uname Linux' 'sum 20100' 'sha256 8a39d2abd3999ab7' 'sleep works' 'bad lines 0' 'done at'; do
 		grep -q "usekvm-guest: $want" "$console" || say_wrong "the guest does not say '$want'"
 	done
+	grep -q "usekvm-guest: cpus $smp\b" "$console" || say_wrong "the guest does not say 'cpus $smp'"
+	[ -z "$hotplug" ] || grep -q 'usekvm-guest: hotplug 10 of 10' "$console" || say_wrong "CPU 1 does not go off line and back ten times"
 	if [ "$accel" = kvm ]; then
 		grep -q 'Hypervisor detected: KVM' "$console" || say_wrong "no 'Hypervisor detected: KVM'"
-		grep -q 'usekvm-guest: clocksource kvm-clock' "$console" || say_wrong "the clock source is not kvm-clock"
+		clock=kvm-clock # Linux prefers a TSC that is invariant and the same on all CPUs
+		[ "$smp" = 1 ] || clock=tsc
+		grep -q "usekvm-guest: clocksource $clock" "$console" || say_wrong "the clock source is not $clock"
 	fi
 	# What the kernel says of its host CPU's side-channel mitigations (hw-vuln) is not about us.
 	grep -E -i 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v -e 'bad lines' -e hw-vuln && say_wrong "bad lines on the console"

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # make-initramfs.sh OUT: a busybox initramfs whose /init prints what the boot tests look for and powers off.
-# Needs busybox-static and cpio. What "usekvm.shell" on the kernel command line does: a shell instead of the power-off.
+# Needs busybox-static and cpio. Words on the kernel command line: "usekvm.shell": a shell instead of
+# the power-off; "usekvm.hotplug": CPU 1 goes off line and comes back ten times.
 set -e
 out=${1:?usage: make-initramfs.sh OUT}
 busybox=$(command -v busybox) || { echo "make-initramfs.sh: error: no busybox: install busybox-static" >&2; exit 1; }
@@ -35,6 +36,17 @@ before=$(sed 's/\..*//' /proc/uptime)
 sleep 1
 after=$(sed 's/\..*//' /proc/uptime)
 [ $((after - before)) -ge 1 ] && [ $((after - before)) -le 20 ] && echo "usekvm-guest: sleep works"
+if grep -q usekvm.hotplug /proc/cmdline; then
+	n=0
+	cpu=/sys/devices/system/cpu/cpu1
+	for i in $(seq 1 10); do
+		echo 0 >$cpu/online
+		gone=$(grep -c ^processor /proc/cpuinfo)
+		echo 1 >$cpu/online
+		[ $(($(grep -c ^processor /proc/cpuinfo) - gone)) = 1 ] && n=$((n + 1))
+	done
+	echo "usekvm-guest: hotplug $n of 10"
+fi
 echo "usekvm-guest: bad lines $(dmesg | grep -v 'hw-vuln' | grep -c -i -E 'unstable|lost tick|stuck for|BUG:|WARNING:')"
 read up rest </proc/uptime
 echo "usekvm-guest: done at $up s"

@@ -132,6 +132,8 @@ if [ -z "$NO_BOOT" ]; then
 	for m in ${BOOT_MACHINES:-q35 pc microvm,kernel-irqchip=on microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
 		run "boot/$m" 900 "$src/tools/boot.sh" "$m"
 	done
+	# Two CPUs, of which one goes off line and back; tools/boot-all.sh has 4 and 64.
+	run boot/q35,smp=2 900 "$src/tools/boot.sh" --smp=2 --hotplug q35
 	# The KVM-VFIO device in a guest of QEMU's emulator that has the real driver and an IOMMU.
 	for m in noncoherent coherent; do
 		run "vfio/$m" 900 env BUILD="$build" "$src/tools/vfio-test.sh" "$m"
