@@ -473,8 +473,7 @@ void vfile_publish(struct vfile *vf, int fd)
 	entry_clear(e); /* the number was closed behind our back */
 	store_release(e, vf);
 	tab_unlock(&mask);
-	if (load_acquire(&tab.gone_count))
-		reap();
+	/* No reaping here: the caller may hold locks that a release takes. The end of its call does it. */
 }
 
 int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name, u64 size, bool cloexec)
