@@ -161,7 +161,7 @@ static u64 op_write_flush_start(struct cpu *c, bool fresh)
 		return 0;
 	for (u32 i = 0; i < n; i++)
 		if (kvm->vcpus[i] != self)
-			vcpu_kick(kvm->vcpus[i], fresh ? CPU_REQ_TLB_WRITE : CPU_REQ_SYNC);
+			cpu_request(&kvm->vcpus[i]->cpu, fresh ? CPU_REQ_TLB_WRITE : CPU_REQ_SYNC); /* a sleeping one sees it when it wakes */
 	cpu_request(c, CPU_REQ_SYNC);
 	return qsbr_mark(&kvm->qsbr);
 }
