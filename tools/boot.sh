@@ -65,7 +65,7 @@ for machine in "$@"; do
 		grep -q "usekvm-guest: clocksource $clock" "$console" || say_wrong "the clock source is not $clock"
 	fi
 	# What the kernel says of its host CPU's side-channel mitigations (hw-vuln) is not about us.
-	grep -E -i 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v -e 'bad lines' -e hw-vuln && say_wrong "bad lines on the console"
+	grep -a -E 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v -e 'bad lines' -e hw-vuln && say_wrong "bad lines on the console"
 	if [ -n "$wrong" ]; then
 		bad=1
 		echo "--- the console's last lines"
