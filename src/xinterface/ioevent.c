@@ -97,26 +97,6 @@ static int publish(struct ioevent *p)
 	return r;
 }
 
-struct kvm_xioevent *kvm_xinterface_ioevent(struct kvm_xinterface *intf, uint64_t addr, unsigned long len, unsigned long flags)
-{
-	struct sig_run s = { 0 };
-	struct ioevent *p = NULL;
-	int r;
-
-	sig_enter(&s, NULL);
-	r = make(&p, intf, addr, len, flags);
-	if (!r) {
-		r = publish(p);
-		if (r)
-			free(p);
-	}
-	sig_leave(&s);
-	if (!r)
-		return &p->pub;
-	errno = -r;
-	return NULL;
-}
-
 /* Other vCPUs only: this thread's own is where we were called from. */
 static bool is_running(struct kvm *kvm, const struct ioevent *p)
 {
@@ -218,7 +198,8 @@ static int stream(struct ioevent *p, int fd)
 	return r;
 }
 
-struct kvm_xioevent *kvm_xinterface_iostream(struct kvm_xinterface *intf, uint64_t addr, unsigned long len, unsigned long flags, int socket)
+/* socket: where records go, or NULL for an event of the caller's own. */
+static struct kvm_xioevent *assign(struct kvm_xinterface *intf, u64 addr, unsigned long len, unsigned long flags, const int *socket)
 {
 	struct sig_run s = { 0 };
 	struct ioevent *p = NULL;
@@ -227,7 +208,7 @@ struct kvm_xioevent *kvm_xinterface_iostream(struct kvm_xinterface *intf, uint64
 	sig_enter(&s, NULL);
 	r = make(&p, intf, addr, len, flags);
 	if (!r) {
-		r = stream(p, socket);
+		r = socket ? stream(p, *socket) : publish(p);
 		if (r)
 			free(p);
 	}
@@ -236,4 +217,14 @@ struct kvm_xioevent *kvm_xinterface_iostream(struct kvm_xinterface *intf, uint64
 		return &p->pub;
 	errno = -r;
 	return NULL;
+}
+
+struct kvm_xioevent *kvm_xinterface_ioevent(struct kvm_xinterface *intf, uint64_t addr, unsigned long len, unsigned long flags)
+{
+	return assign(intf, addr, len, flags, NULL);
+}
+
+struct kvm_xioevent *kvm_xinterface_iostream(struct kvm_xinterface *intf, uint64_t addr, unsigned long len, unsigned long flags, int socket)
+{
+	return assign(intf, addr, len, flags, &socket);
 }
