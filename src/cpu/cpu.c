@@ -57,7 +57,7 @@ void cpu_tlb_flush(struct cpu *c)
 {
 	struct cpu_tlbe *e = &c->tlbs[0][0];
 
-	for (unsigned n = 0; n < (MMU_COUNT + 1) * CPU_TLB_SIZE; n++)
+	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
 		e[n].rtag = e[n].wtag = e[n].xtag = CPU_TLB_NONE;
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		c->tlb_shift[n] = 0;
@@ -160,6 +160,8 @@ int cpu_init(struct cpu *c, const struct cpu_ops *ops, struct guest_mem *mem)
 	c->maxphyaddr = 36;
 	c->rsvd_pa = (BIT(52) - 1) & ~(BIT(36) - 1);
 	c->tsc_offset = 0 - host_rdtsc();
+	for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
+		c->tlbs[MMU_COUNT][n] = (struct cpu_tlbe){ CPU_TLB_NONE, CPU_TLB_NONE, CPU_TLB_NONE, 0 };
 	cpu_fpu_init(c);
 	cpu_reset(c, false);
 	return 0;
