@@ -168,7 +168,7 @@ static void watch(struct cpu *c, gva_t la, unsigned len, bool write)
 {
 	struct interp *in = c->interp;
 
-	if (likely(!in->watching) || !c->single || !c->cur)
+	if (likely(!c->look_all) || !c->single || !c->cur)
 		return;
 	in->watch_hits |= debug_match_data(c, la, len, write ? DEBUG_WRITE : DEBUG_READ);
 }

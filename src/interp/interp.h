@@ -72,7 +72,6 @@ struct interp {
 	bool complete_only; /* interp_complete(): stop after the pending access is done */
 	bool want_single;   /* the next instruction must run alone */
 	bool completed;
-	bool watching;      /* breakpoints are set: every data access is looked at */
 	u32 watch_hits;     /* DR6 bits of those that the running instruction met */
 	u32 held, held_now; /* those of MOV SS, for the next instruction; and what the running one took over */
 };

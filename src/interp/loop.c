@@ -165,8 +165,8 @@ static void run_single(struct cpu *c)
 	in->watch_hits = 0;
 	in->held_now = in->held;
 	in->held = 0;
-	if (in->watching != debug_active(c)) {
-		in->watching = c->look_all = !in->watching;
+	if (c->look_all != debug_active(c)) {
+		c->look_all = !c->look_all;
 		cpu_update_mode(c);
 	}
 	c->mmio.replay = 0;
@@ -196,7 +196,7 @@ static void run_single(struct cpu *c)
 
 static bool alone(struct cpu *c)
 {
-	return c->interp->want_single | !!(c->rflags & (X86_TF | X86_RF)) | !!c->ev.shadow | !!c->gdbg.flags | debug_active(c) | c->interp->watching;
+	return c->interp->want_single | !!(c->rflags & (X86_TF | X86_RF)) | !!c->ev.shadow | !!c->gdbg.flags | debug_active(c) | c->look_all;
 }
 
 /* ---- the loop ---- */
