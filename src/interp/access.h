@@ -22,6 +22,12 @@ gva_t seg_linear(struct cpu *c, unsigned seg, u64 off, unsigned size, enum acces
 /* The same for operands that #AC does not look at. */
 gva_t seg_linear_noac(struct cpu *c, unsigned seg, u64 off, unsigned size, enum access acc) hidden;
 
+/* Linear address with nothing checked: for what is #GP whatever the segment would raise. */
+static always_inline gva_t seg_unchecked(const struct cpu *c, unsigned seg, u64 off)
+{
+	return off + (cpu_is_64(c) && seg < S_FS ? 0 : c->seg[seg].base);
+}
+
 /* size: 1, 2, 4, 8. Current privilege. */
 u64 ld(struct cpu *c, unsigned seg, u64 off, unsigned size) hidden;
 void st(struct cpu *c, unsigned seg, u64 off, unsigned size, u64 val) hidden;

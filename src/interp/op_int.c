@@ -314,7 +314,7 @@ void op_cmpxchg16b(struct cpu *c, const struct insn *i)
 	if (!cpu_has(c, CPUID_CX16))
 		cpu_ud(c);
 	u64 ea = ea_of(c, i);
-	if ((ea + (cpu_is_64(c) && i->seg < S_FS ? 0 : c->seg[i->seg].base)) & 15) /* #GP, not #SS, even if it is not canonical too */
+	if (seg_unchecked(c, i->seg, ea) & 15) /* #GP, not #SS, even if it is not canonical too */
 		cpu_gp(c, 0);
 	la = seg_linear_noac(c, i->seg, ea, 16, ACC_WRITE);
 	u64 *p = atomic_ptr(c, i, 16, &la), lo = c->gpr[R_AX], hi = c->gpr[R_DX];

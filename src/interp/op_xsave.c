@@ -163,7 +163,7 @@ static gva_t xs_operand(struct cpu *c, const struct insn *i, unsigned size, enum
 {
 	u64 ea = ea_of(c, i);
 
-	if ((ea + (cpu_is_64(c) && i->seg < S_FS ? 0 : c->seg[i->seg].base)) & 63) /* #GP, not #SS, even if it is not canonical too */
+	if (seg_unchecked(c, i->seg, ea) & 63) /* #GP, not #SS, even if it is not canonical too */
 		cpu_gp(c, 0);
 	gva_t la = seg_linear(c, i->seg, ea, size, acc);
 	if (acc == ACC_WRITE)
@@ -461,14 +461,6 @@ static void x87_check(struct cpu *c)
 		cpu_raise(c, EX_NM, false, 0);
 }
 
-/* FLDENV and FRSTOR wait first: a pending exception is raised by the host's own FWAIT, inside no stub, so look for it here. */
-static void x87_wait(struct cpu *c)
-{
-	cpu_fpu_put(c);
-	if (*img16(c, 2) & 0x80)
-		cpu_raise(c, EX_MF, false, 0);
-}
-
 static void op_fnstenv(struct cpu *c, const struct insn *i)
 {
 	u8 b[28];
@@ -488,7 +480,8 @@ static void do_fldenv(struct cpu *c, const struct insn *i)
 	u8 b[28];
 
 	x87_check(c);
-	x87_wait(c);
+	x87_pending(c, i);
+	cpu_fpu_put(c);
 	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_READ);
 	ld_bytes(c, i->seg, ea_of(c, i), b, env_size(i));
 	load_env(c, i, b);
@@ -518,7 +511,8 @@ static void do_frstor(struct cpu *c, const struct insn *i)
 	u8 b[108];
 
 	x87_check(c);
-	x87_wait(c);
+	x87_pending(c, i);
+	cpu_fpu_put(c);
 	seg_linear(c, i->seg, ea_of(c, i), i->osz, ACC_READ); /* #AC looks at its words */
 	ld_bytes(c, i->seg, ea_of(c, i), b, n + 80);
 	load_env(c, i, b);

@@ -44,6 +44,8 @@ const struct insn *h_stub_fninit(struct cpu *c, const struct insn *i) hidden;
 const struct insn *h_ldmxcsr(struct cpu *c, const struct insn *i) hidden;
 /* Raise what a missing bit of need means. */
 _Noreturn void stub_unavailable(struct cpu *c, const struct insn *i, u32 need) hidden;
+/* #MF, if an earlier x87 instruction left an exception: before memory is touched. */
+void x87_pending(struct cpu *c, const struct insn *i) hidden;
 
 /* stub_vsib.c: fills i for a gather or scatter, or MASKMOVDQU/MASKMOVQ. */
 bool vsib_lower(const struct decoded *d, struct insn *i) hidden;

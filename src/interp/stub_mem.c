@@ -148,8 +148,7 @@ static noinline void load_slow(struct cpu *c, const struct stub *s, gva_t la)
 	s->code(c, buf);
 }
 
-/* An exception that an earlier x87 instruction left is reported before memory is touched. */
-static noinline void x87_pending(struct cpu *c, const struct insn *i)
+void x87_pending(struct cpu *c, const struct insn *i)
 {
 	u16 sw, cw;
 
@@ -167,29 +166,56 @@ static always_inline bool waits(const struct insn *i, const struct stub *s)
 				     : s->need == FPU_OK_MMX || i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
 }
 
-static always_inline void mem_access(struct cpu *c, const struct insn *i, const struct stub *s, gva_t la, bool fpu, bool write)
+static always_inline void run_on(struct cpu *c, const struct stub *s, void *p, bool fpu)
 {
+	if (fpu)
+		cpu_fpu_get(c);
+	s->code(c, p);
+}
+
+/* What a TLB hit does not settle, in the order in which the faults go: misaligned operands of the aligned kind are #GP before anything else. */
+static noinline void mem_slow(struct cpu *c, const struct insn *i, const struct stub *s, u64 ea)
+{
+	if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48) && waits(i, s))
+		x87_pending(c, i);
+	if (s->align && cpu_is_64(c))
+		check_align(c, i, s, seg_unchecked(c, i->seg, ea));
+	gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, s->write ? ACC_WRITE : ACC_READ);
+	check_align(c, i, s, la);
 	struct cpu_tlbe *e = tlbe(c, la);
 	void *p;
-
-	if (unlikely(la & s->align))
-		check_align(c, i, s, la);
-	if (TLB_HIT(e, wtag, la, s->size) || (!write && TLB_HIT(e, rtag, la, s->size)))
+	if (TLB_HIT(e, wtag, la, s->size) || (!s->write && TLB_HIT(e, rtag, la, s->size))) {
 		p = (void *)(la + e->add);
-	else {
+	} else {
 		if (waits(i, s))
 			x87_pending(c, i);
-		p = lin_ptr(c, la, s->size, write, c->mmu_idx);
+		p = lin_ptr(c, la, s->size, s->write, c->mmu_idx);
 	}
-	if (likely(p)) {
-		if (fpu)
-			cpu_fpu_get(c);
-		s->code(c, p);
-	} else if (write) {
+	if (likely(p))
+		run_on(c, s, p, s->need & ~FPU_OK_VEX);
+	else if (s->write)
 		store_slow(c, s, la);
-	} else {
+	else
 		load_slow(c, s, la);
+}
+
+/* Returns the effective address. A hit means that the operand may be accessed, is canonical, and that neither #AC nor DR7 looks at it. */
+static always_inline u64 mem_access(struct cpu *c, const struct insn *i, const struct stub *s, bool fpu, bool write)
+{
+	u64 ea;
+
+	if (likely(i->flat)) {
+		ea = fast_ea(c, i);
+		struct cpu_tlbe *e = tlbe(c, ea);
+		if (likely(!(ea & s->align)) && (write ? TLB_HIT(e, wtag, ea, s->size) : TLB_HIT(e, rtag, ea, s->size))) {
+			run_on(c, s, (void *)(ea + e->add), fpu);
+			return ea;
+		}
+	} else {
+		ea = ea_of(c, i);
 	}
+	mem_slow(c, i, s, ea);
+	return ea;
 }
 
 #define MEM_HANDLER(name, fpu, wr, x87)                                                                                                    \
@@ -197,14 +223,7 @@ static always_inline void mem_access(struct cpu *c, const struct insn *i, const 
 	{                                                                                                                                  \
 		const struct stub *s = i->stub;                                                                                            \
 		CHECK(c, i, s);                                                                                                            \
-		u64 ea = ea_of(c, i);                                                                                                      \
-		/* Misaligned operands of the aligned kind are #GP before anything else. */                                                \
-		if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48) && waits(i, s))                        \
-			x87_pending(c, i);                                                                                                    \
-		if (s->align && cpu_is_64(c))                                                                                              \
-			check_align(c, i, s, ea + (i->seg >= S_FS ? c->seg[i->seg].base : 0));                                             \
-		gva_t la = (s->align ? seg_linear_noac : seg_linear)(c, i->seg, ea, s->size, wr ? ACC_WRITE : ACC_READ);                   \
-		mem_access(c, i, s, la, fpu, wr);                                                                                          \
+		u64 ea = mem_access(c, i, s, fpu, wr);                                                                                     \
 		if (x87 && !s->control) {                                                                                                  \
 			cpu_fpu_get(c);                                                                                                    \
 			note_x87(c, i, s);                                                                                                 \
@@ -317,7 +336,7 @@ static const struct insn *h_masked(struct cpu *c, const struct insn *i)
 
 	CHECK(c, i, s);
 	u64 ea = ea_of(c, i);
-	gva_t la = ea + (cpu_is_64(c) && i->seg >= S_FS ? c->seg[i->seg].base : 0);
+	gva_t la = seg_unchecked(c, i->seg, ea);
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (unlikely(la & s->align) && seg_flat(c, i->seg) && active_lanes(c, s))
 		check_align(c, i, s, la);
