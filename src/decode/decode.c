@@ -7,15 +7,15 @@
 #include "decode/decode.h"
 #include "base/string.h"
 
-/* UD0 and UD1 have no ModRM byte on AMD's CPUs. */
-static bool is_ud01(const u8 *b, unsigned n)
+/* UD0, UD1 and the opcodes that VIA uses (0F A6, 0F A7) are #UD before any ModRM byte is fetched on AMD's CPUs. */
+static bool is_ud_at_opcode(const u8 *b, unsigned n)
 {
 	unsigned k = 0;
 
 	while (k < n && (b[k] == 0x66 || b[k] == 0xf2 || b[k] == 0xf3 || b[k] == 0x26 || b[k] == 0x2e || b[k] == 0x36 || b[k] == 0x3e ||
 			 b[k] == 0x64 || b[k] == 0x65 || b[k] == 0x67 || (b[k] & 0xf0) == 0x40))
 		k++;
-	return k + 1 < n && b[k] == 0x0f && (b[k + 1] == 0xff || b[k + 1] == 0xb9);
+	return k + 1 < n && b[k] == 0x0f && (b[k + 1] == 0xff || b[k + 1] == 0xb9 || (b[k + 1] & 0xfe) == 0xa6);
 }
 
 enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
@@ -36,7 +36,7 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsign
 		memcpy(d->bytes, bytes, d->z.length);
 		return DECODE_OK;
 	}
-	if (s == ZYDIS_STATUS_NO_MORE_DATA && amd && is_ud01(bytes, n))
+	if (s == ZYDIS_STATUS_NO_MORE_DATA && amd && is_ud_at_opcode(bytes, n))
 		return DECODE_INVALID;
 	if (s == ZYDIS_STATUS_NO_MORE_DATA)
 		return n >= 15 ? DECODE_LONG : DECODE_MORE;
