@@ -53,6 +53,18 @@ static unsigned long vector(void)
 	return 6 * (LOOPS / 4);
 }
 
+static unsigned long vector_memory(void)
+{
+	static float buf[16] __attribute__((aligned(16)));
+	unsigned long n = LOOPS / 4;
+
+	__asm__ volatile("1: movups (%1), %%xmm0\n\taddps 16(%1), %%xmm0\n\tmovups %%xmm0, 32(%1)\n\tpaddd 48(%1), %%xmm1\n\tmovaps %%xmm1, 16(%1)\n\tdec %0\n\tjnz 1b"
+			 : "+r"(n)
+			 : "r"(buf)
+			 : "cc", "memory", "xmm0", "xmm1");
+	return 7 * (LOOPS / 4);
+}
+
 /* The following count operations, not instructions. */
 static unsigned long syscalls(void)
 {
@@ -113,6 +125,7 @@ int main(void)
 	bench("memory", memory);
 	bench("calls", calls);
 	bench("vector", vector);
+	bench("vecmem", vector_memory);
 	bench("syscalls", syscalls);
 	bench("faults", faults);
 	bench("forks", forks);

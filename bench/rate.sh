@@ -43,13 +43,13 @@ failed=0
 printf '%-10s' 'a second'
 printf '%14s' $systems
 echo
-for l in alu memory calls vector syscalls faults forks; do
+for l in alu memory calls vector vecmem syscalls faults forks; do
 	printf '%-10s' $l
 	for s in $systems; do
 		m=$(median "$dir/rate.$s.$l")
 		[ -n "$m" ] || failed=1
 		case $l in
-		alu | memory | calls | vector) printf '%12s M' "$(secs $((${m:-0} / 1000)))" ;;
+		alu | memory | calls | vector | vecmem) printf '%12s M' "$(secs $((${m:-0} / 1000)))" ;;
 		*) printf '%14s' "${m:-?}" ;;
 		esac
 	done
