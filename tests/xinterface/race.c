@@ -43,8 +43,16 @@ static void *run(void *arg)
 struct door {
 	u32 alive; /* set and cleared by its owner, around the event's life */
 	bool suicide;
-	u32 ended;
+	u32 ended; /* 1: somebody ends it; 2: its own signal has */
 };
+
+/* Once for each door, by its owner or by its own signal. */
+static bool may_end(struct door *d)
+{
+	u32 none = 0;
+
+	return __atomic_compare_exchange_n(&d->ended, &none, 1, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+}
 
 static void on_door(struct kvm_xioevent *e, const void *val)
 {
@@ -55,8 +63,10 @@ static void on_door(struct kvm_xioevent *e, const void *val)
 		printf("signal after deassign\n");
 		kt_failures++;
 	}
-	if (d->suicide && !__atomic_exchange_n(&d->ended, 1, __ATOMIC_SEQ_CST))
+	if (d->suicide && may_end(d)) {
 		kvm_xioevent_deassign(e);
+		__atomic_store_n(&d->ended, 2, __ATOMIC_SEQ_CST);
+	}
 }
 
 static void *doors(void *arg)
@@ -81,10 +91,11 @@ static void *doors(void *arg)
 			if (!d[i].suicide) {
 				kvm_xioevent_deassign(e[i]);
 				__atomic_store_n(&d[i].alive, 0, __ATOMIC_SEQ_CST);
-			} else if (!__atomic_exchange_n(&d[i].ended, 1, __ATOMIC_SEQ_CST)) {
+			} else if (may_end(&d[i])) {
 				kvm_xioevent_deassign(e[i]);
 			} else {
-				kt_sleep_ms(5); /* it ended itself: its signal may still be on the way out */
+				while (__atomic_load_n(&d[i].ended, __ATOMIC_SEQ_CST) != 2)
+					kt_sleep_ms(1);
 			}
 		}
 	}
