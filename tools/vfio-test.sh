@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # vfio-test.sh [MODE...]: the KVM-VFIO device against the real VFIO driver. Boots Debian's kernel in QEMU's emulator (never /dev/kvm) with an
-# Intel IOMMU and a PCI device, binds that to vfio-pci, and runs tests/vfio/vfio-real under usekvm in there. MODE: coherent (the IOMMU
-# has snoop control), noncoherent (it has not); both by default. Fetches the kernel and QEMU as demo.sh does; about a minute a mode.
+# Intel IOMMU and a PCI device, binds that to vfio-pci, and runs tests/vfio/vfio-real under usekvm in there, and vfio-inject under the library's
+# debug build. MODE: coherent (the IOMMU has snoop control), noncoherent (it has not); both by default. Fetches the kernel and QEMU as demo.sh
+# does; about a minute a mode.
 # BUILD=DIR: a build folder that is ready. 0: all passed; 1: what failed is printed.
 . "$(dirname "$0")/common.sh"
 [ $# -gt 0 ] || set -- noncoherent coherent
@@ -10,8 +11,9 @@ mkdir -p "$cache"
 need qemu-system-x86 busybox-static cpio
 [ -n "$BUILD" ] || build_usekvm
 get_kernel
-test_program=$build/tests/vfio/vfio-real
-[ -x "$test_program" ] || die "$test_program has not been built"
+tests="$build/tests/vfio/vfio-real $build/tests/vfio/vfio-inject"
+for t in $tests; do [ -x "$t" ] || die "$t has not been built"; done
+debug_lib=$("$top/tests/debug/with.sh" "$build") || die "the debug build of the library cannot be made: $debug_lib"
 root=$(mktemp -d) initrd=$(mktemp)
 trap 'rm -rf "$root" "$initrd"' EXIT
 
@@ -36,11 +38,12 @@ copy_module()
 	echo "${file##*/}" >>"$root/modules/order"
 }
 
-mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/usekvm"
+mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/usekvm/debug"
 cp "$(command -v busybox)" "$root/bin/busybox"
 for a in sh mount cat insmod poweroff echo ls dmesg grep tail; do ln -s busybox "$root/bin/$a"; done
-cp "$build/usekvm" "$build/libusekvm.so" "$test_program" "$root/usekvm/"
-for f in "$build/usekvm" "$build/libusekvm.so" "$test_program"; do copy_program "$f"; done
+cp "$build/usekvm" "$build/libusekvm.so" $tests "$root/usekvm/"
+cp "$debug_lib" "$root/usekvm/debug/"
+for f in "$build/usekvm" "$build/libusekvm.so" "$debug_lib" $tests; do copy_program "$f"; done
 mkdir -p "$root/modules"
 copy_module vfio_iommu_type1
 copy_module vfio-pci
@@ -62,6 +65,8 @@ ls /dev/vfio
 mode=$(grep -o 'vfio.mode=[a-z]*' /proc/cmdline)
 /usekvm/usekvm -- /usekvm/vfio-real "$dev" "${mode#*=}"
 echo "vfio-test: exit code $?"
+USEKVM_LEAK_CHECK=1 LD_PRELOAD=/usekvm/debug/libusekvm.so /usekvm/vfio-inject "$dev"
+echo "vfio-test: injection: exit code $?"
 dmesg | grep -E -i 'BUG:|WARNING:|Oops' | grep -v hw-vuln
 poweroff -f
 INIT
@@ -82,7 +87,8 @@ for mode in "$@"; do
 		-serial stdio -device "intel-iommu,intremap=on,snoop-control=$snoop" -device edu -kernel "$cache/kernel/vmlinuz" -initrd "$initrd" \
 		-append "console=ttyS0 panic=-1 no_timer_check intel_iommu=on vfio.mode=$mode" >"$console" 2>&1 </dev/null
 	rc=$?
-	if [ $rc = 0 ] && tr -d '\r' <"$console" | grep -qx 'vfio-test: exit code 0' && ! grep -E 'BUG:|Oops|cannot be loaded' "$console" | grep -v hw-vuln; then
+	if [ $rc = 0 ] && tr -d '\r' <"$console" | grep -qx 'vfio-test: exit code 0' &&
+		tr -d '\r' <"$console" | grep -qx 'vfio-test: injection: exit code 0' && ! grep -E 'BUG:|Oops|cannot be loaded' "$console" | grep -v hw-vuln; then
 		echo "vfio $mode: passed in $(secs $(($(now_ms) - start))) s"
 	else
 		bad=1

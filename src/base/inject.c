@@ -5,18 +5,30 @@
 #include "base/inject.h"
 
 #ifdef USEKVM_DEBUG
-#include <stdlib.h>
-
-static u32 reached;
+static u32 left;
+static int failed;
 static s32 live[LIVE_KINDS];
 
-bool inject_fault(void)
+bool inject_fault(int err)
 {
-	const char *n = getenv("USEKVM_INJECT");
+	u32 n = load_relaxed(&left);
 
-	if (likely(!n || !*n))
+	do {
+		if (likely(!n))
+			return false;
+	} while (!__atomic_compare_exchange_n(&left, &n, n - 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+	if (n > 1)
 		return false;
-	return __atomic_add_fetch(&reached, 1, __ATOMIC_RELAXED) == (u32)atoi(n);
+	store_relaxed(&failed, err);
+	return true;
+}
+
+int inject_arm(u32 n)
+{
+	int err = __atomic_exchange_n(&failed, 0, __ATOMIC_RELAXED);
+
+	store_relaxed(&left, n);
+	return err;
 }
 
 void live_add(enum live_kind kind, int n)

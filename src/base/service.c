@@ -22,6 +22,7 @@
 #include <time.h>
 #include <errno.h>
 
+#include "base/inject.h"
 #include "base/sys.h"
 
 #define SLOT_TIMER 0xfffffffeu
@@ -295,6 +296,8 @@ static int epoll_add(struct service *s, int fd, u32 slot, u32 gen)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (u64)gen << 32 | slot };
 
+	if (inject_fault(ENOMEM))
+		return -ENOMEM;
 	return (int)sys6(SYS_epoll_ctl, s->epfd, EPOLL_CTL_ADD, fd, (long)&ev, 0, 0);
 }
 
@@ -435,17 +438,24 @@ static void service_free(struct service *s)
 	free(s);
 }
 
+static int open_fd(long call, long a, long b)
+{
+	if (inject_fault(EMFILE))
+		return -EMFILE;
+	return (int)sys3(call, a, b, 0);
+}
+
 static int open_fds(struct service *s)
 {
 	int r;
 
-	s->epfd = (int)sys3(SYS_epoll_create1, EPOLL_CLOEXEC, 0, 0);
+	s->epfd = open_fd(SYS_epoll_create1, EPOLL_CLOEXEC, 0);
 	if (s->epfd < 0)
 		return s->epfd;
-	s->timerfd = (int)sys3(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK, 0);
+	s->timerfd = open_fd(SYS_timerfd_create, CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (s->timerfd < 0)
 		return s->timerfd;
-	s->wakefd = (int)sys3(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK, 0);
+	s->wakefd = open_fd(SYS_eventfd2, 0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->wakefd < 0)
 		return s->wakefd;
 	r = epoll_add(s, s->timerfd, SLOT_TIMER, 0);
@@ -463,7 +473,7 @@ static int start_thread(struct service *s)
 		return -r;
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	sys_sigprocmask(SIG_BLOCK, &all, &old);
-	r = pthread_create(&s->thread, &attr, service_main, s);
+	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&s->thread, &attr, service_main, s);
 	sys_sigprocmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r)

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/inject.h"
 #include "base/sig.h"
 
 ssize_t sys_read(int fd, void *buf, size_t n)
@@ -35,6 +36,8 @@ ssize_t sys_pread(int fd, void *buf, size_t n, off_t off)
 
 int sys_open(const char *path, int flags, int mode)
 {
+	if (inject_fault(EMFILE))
+		return -EMFILE;
 	return (int)sys6(SYS_openat, AT_FDCWD, (long)path, flags, mode, 0, 0);
 }
 
@@ -57,11 +60,15 @@ int sys_fstat_id(int fd, u64 *dev, u64 *ino)
 
 int sys_memfd(const char *name, unsigned flags)
 {
+	if (inject_fault(EMFILE))
+		return -EMFILE;
 	return (int)sys3(SYS_memfd_create, name, flags, 0);
 }
 
 int sys_ftruncate(int fd, u64 size)
 {
+	if (inject_fault(ENOMEM))
+		return -ENOMEM;
 	return (int)sys3(SYS_ftruncate, fd, size, 0);
 }
 
@@ -72,16 +79,24 @@ int sys_ioctl(int fd, unsigned long req, void *arg)
 
 int sys_dup_cloexec(int fd)
 {
+	if (inject_fault(EMFILE))
+		return -EMFILE;
 	return (int)sys3(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0);
 }
 
 void *sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 {
-	return (void *)sys6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	if (inject_fault(ENOMEM))
+		return (void *)-ENOMEM;
+	void *p = (void *)sys6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, off);
+	if (!sys_is_err(p))
+		live_add(LIVE_MAPPING, 1);
+	return p;
 }
 
 int sys_munmap(void *addr, size_t len)
 {
+	live_add(LIVE_MAPPING, -1);
 	return (int)sys3(SYS_munmap, addr, len, 0);
 }
 

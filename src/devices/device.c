@@ -118,7 +118,7 @@ static int create_locked(struct device *dev, u32 type)
 
 	if (r < 0)
 		return r;
-	int fd = inject_fault() ? -EMFILE : vfile_prepare(&dev->vf, &device_vfile_ops, ops->name, 0, true);
+	int fd = vfile_prepare(&dev->vf, &device_vfile_ops, ops->name, 0, true);
 	if (fd < 0) {
 		ops->destroy(&dev->pub);
 		return fd;
@@ -135,7 +135,7 @@ static int create_locked(struct device *dev, u32 type)
 
 int device_create(struct kvm *kvm, const struct usekvm_device_ops *ops, u32 type)
 {
-	struct device *dev = inject_fault() ? NULL : aligned_alloc(64, ALIGN_UP(sizeof(*dev), 64));
+	struct device *dev = aligned_alloc(64, ALIGN_UP(sizeof(*dev), 64));
 
 	if (!dev)
 		return -ENOMEM;

@@ -100,8 +100,6 @@ static const struct vfile_ops stats_vfile_ops = { VFILE_STATS, release };
 
 static int map_image(struct stats_file *s, int fd)
 {
-	if (inject_fault())
-		return -ENOMEM;
 	int r = sys_ftruncate(fd, s->size);
 	if (r < 0)
 		return r;
@@ -117,12 +115,12 @@ static int map_image(struct stats_file *s, int fd)
 
 int stats_fd_create(struct kvm *kvm, struct kvm_vcpu *v)
 {
-	struct stats_file *s = inject_fault() ? NULL : aligned_alloc(64, ALIGN_UP(sizeof(*s), 64));
+	struct stats_file *s = aligned_alloc(64, ALIGN_UP(sizeof(*s), 64));
 
 	if (!s)
 		return -ENOMEM;
 	*s = (struct stats_file){ .kvm = kvm, .vcpu = v, .size = image_size(), .lock = MUTEX_INIT("stats") };
-	int r = inject_fault() ? -EMFILE : vfile_prepare(&s->vf, &stats_vfile_ops, v ? "kvm-vcpu-stats" : "kvm-vm-stats", 0, true);
+	int r = vfile_prepare(&s->vf, &stats_vfile_ops, v ? "kvm-vcpu-stats" : "kvm-vm-stats", 0, true);
 	if (r < 0)
 		goto out_free;
 	int fd = r;

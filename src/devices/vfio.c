@@ -219,10 +219,10 @@ static int add_locked(struct vfio *kv, int fd, const struct stat *st, u64 group)
 {
 	if (find(kv, fd, st))
 		return -EEXIST;
-	struct vfio_file *f = inject_fault() ? NULL : malloc(sizeof(*f));
+	struct vfio_file *f = malloc(sizeof(*f));
 	if (!f)
 		return -ENOMEM;
-	*f = (struct vfio_file){ .fd = inject_fault() ? -EMFILE : sys_dup_cloexec(fd), .st = *st, .group = group };
+	*f = (struct vfio_file){ .fd = sys_dup_cloexec(fd), .st = *st, .group = group };
 	if (f->fd < 0) {
 		int r = f->fd == -EINVAL ? -EMFILE : f->fd; /* no number is allowed at all */
 
@@ -292,7 +292,7 @@ static int create(struct usekvm_device *dev, uint32_t type)
 {
 	if (device_find(device_kvm(dev), &vfio_device_ops))
 		return -EBUSY;
-	struct vfio *kv = inject_fault() ? NULL : calloc(1, sizeof(*kv));
+	struct vfio *kv = calloc(1, sizeof(*kv));
 	if (!kv)
 		return -ENOMEM;
 	mutex_init(&kv->lock, "vfio");

@@ -65,14 +65,14 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 	v->user_irq = v->eoi_exit = -1;
 	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");
-	int r = inject_fault() ? -ENOMEM : cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
+	int r = cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
 	if (r)
 		return r;
-	r = inject_fault() ? -ENOMEM : v->engine->init(&v->cpu);
+	r = v->engine->init(&v->cpu);
 	if (r)
 		goto out_cpu;
 	bool kernel = kvm_lapics_in_kernel(kvm);
-	r = inject_fault() ? -ENOMEM : lapic_init(&v->lapic, &kvm->irq, id, kernel);
+	r = lapic_init(&v->lapic, &kvm->irq, id, kernel);
 	if (r)
 		goto out_engine;
 	vcpu_reset(v, false);
@@ -97,8 +97,6 @@ static void vcpu_fini(struct kvm_vcpu *v)
 
 static int map_run(struct kvm_vcpu *v, int fd)
 {
-	if (inject_fault())
-		return -ENOMEM;
 	void *p = sys_mmap(NULL, KVM_VCPU_MMAP_PAGES * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 
 	if (sys_is_err(p))
@@ -128,6 +126,8 @@ int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot)
 
 	if (!v->idx || !ring || offset > at || ALIGN_UP(len, PAGE_SIZE) < at - offset + PAGE_SIZE)
 		return 0;
+	if (inject_fault(ENOMEM))
+		return -ENOMEM;
 	/* mremap of no bytes of a shared mapping makes a second one of the same pages. */
 	void *p = (void *)sys6(SYS_mremap, (long)ring, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, (long)dst, 0);
 	if (sys_is_err(p))
@@ -157,8 +157,6 @@ static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 		return r;
 	for (u32 div = id > 999 ? 1000 : id > 99 ? 100 : id > 9 ? 10 : 1; div; div /= 10)
 		name[n++] = (char)('0' + id / div % 10);
-	if (inject_fault())
-		return -ENOMEM;
 	struct kvm_vcpu *v = sys_mmap(NULL, vcpu_size(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (sys_is_err(v))
 		return -ENOMEM;
@@ -174,7 +172,7 @@ static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 	if (r)
 		goto out_close;
 	vcpu_sync_tsc(v, 0);
-	r = inject_fault() ? -ENOMEM : v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
+	r = v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
 	if (r)
 		goto out_run;
 	kvm_get(kvm);

@@ -32,16 +32,16 @@ static int vm_init(struct kvm *kvm)
 	kvm->refs = kvm->pins = 1;
 	for (unsigned i = 0; i < KVM_CLIENT_READERS; i++)
 		qsbr_register(&kvm->qsbr, &kvm->clients[i].reader);
-	int r = inject_fault() ? -EAGAIN : service_start(&kvm->svc, "usekvm-service");
+	int r = service_start(&kvm->svc, "usekvm-service");
 	if (r)
 		return r;
-	r = inject_fault() ? -ENOMEM : mem_init(&kvm->mem, &kvm_mem_ops);
+	r = mem_init(&kvm->mem, &kvm_mem_ops);
 	if (r)
 		goto out_service;
-	r = inject_fault() ? -ENOMEM : iobus_init(&kvm->bus, &kvm_iobus_ops);
+	r = iobus_init(&kvm->bus, &kvm_iobus_ops);
 	if (r)
 		goto out_mem;
-	r = inject_fault() ? -ENOMEM : irqchip_init(&kvm->irq, &kvm_irq_ops, &kvm->bus, kvm->svc);
+	r = irqchip_init(&kvm->irq, &kvm_irq_ops, &kvm->bus, kvm->svc);
 	if (r)
 		goto out_bus;
 	kvm_clock_init(kvm);
@@ -80,7 +80,7 @@ static void vm_fini(struct kvm *kvm)
 
 static struct kvm *vm_alloc(void)
 {
-	struct kvm *kvm = inject_fault() ? NULL : aligned_alloc(_Alignof(struct kvm), sizeof(*kvm));
+	struct kvm *kvm = aligned_alloc(_Alignof(struct kvm), sizeof(*kvm));
 
 	if (kvm)
 		memset(kvm, 0, sizeof(*kvm));

@@ -67,12 +67,13 @@ static __attribute__((constructor)) void usekvm_start(void)
 #ifdef USEKVM_DEBUG
 static void leak_check(void)
 {
-	static const char *const name[LIVE_KINDS] = { "VM", "vCPU", "device", "statistics file", "VFIO file" };
+	static const char *const name[LIVE_KINDS] = { "VM", "vCPU", "device", "statistics file", "VFIO file", "heap block", "mapping" };
 	const char *on = getenv("USEKVM_LEAK_CHECK");
 	bool bad = false;
 
-	if (!on || !*on || vfile_is_forked() || vfile_any())
+	if (!on || !*on || vfile_is_forked())
 		return;
+	vfile_closing_range(0, ~0u);
 	for (int i = 0; i < LIVE_KINDS; i++) {
 		if (!live_count(i))
 			continue;

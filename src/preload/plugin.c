@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/inject.h"
 #include "base/log.h"
 #include "preload/preload.h"
 #include "xinterface/xinterface.h"
@@ -60,6 +61,7 @@ static int load(char *file, struct plugin **link)
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return load_failed(handle, file, "no memory");
+	live_add(LIVE_HEAP, -1); /* kept for good */
 	p->ops = ops;
 	p->args = args ? args : file + strlen(file);
 	*link = p;
@@ -80,6 +82,7 @@ static int load_all(void)
 	list = strdup(env);
 	if (!list)
 		return -ENOMEM;
+	live_add(LIVE_HEAP, -1);
 	for (file = strtok_r(list, "\n", &save); file && !r; file = strtok_r(NULL, "\n", &save)) {
 		r = load(file, link);
 		if (!r)

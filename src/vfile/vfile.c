@@ -91,7 +91,10 @@ static void *map_zeroed(size_t n)
 {
 	void *p = sys_mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	return sys_is_err(p) ? NULL : p;
+	if (sys_is_err(p))
+		return NULL;
+	live_add(LIVE_MAPPING, -1); /* kept for good */
+	return p;
 }
 
 static always_inline struct vfile **entry_of(int fd)
@@ -383,7 +386,7 @@ static int setup_fork_page(void)
 
 static int make_file(const char *name, u64 size, bool cloexec, u64 *dev, u64 *ino)
 {
-	int fd = inject_fault() ? -EMFILE : sys_memfd(name, MFD_ALLOW_SEALING | (cloexec ? MFD_CLOEXEC : 0));
+	int fd = sys_memfd(name, MFD_ALLOW_SEALING | (cloexec ? MFD_CLOEXEC : 0));
 	int r;
 
 	if (fd < 0)
@@ -413,7 +416,7 @@ static int reserve(int fd)
 	r = setup_fork_page();
 	if (!r && vfile_is_forked())
 		begin_anew();
-	if (!r && (inject_fault() || !entry_make(fd)))
+	if (!r && !entry_make(fd))
 		r = (unsigned)fd >= MAX_FD ? -EMFILE : -ENOMEM;
 	tab_unlock(&mask);
 	return r;
@@ -586,22 +589,6 @@ bool vfile_is_forked(void)
 	u32 *alive = load_acquire(&tab.alive);
 
 	return alive && !load_relaxed(alive);
-}
-
-bool vfile_any(void)
-{
-	for (unsigned i = 0; i < MAX_FD; i++) {
-		struct vfile *vf;
-
-		if (!load_relaxed(&tab.chunk[i >> CHUNK_BITS])) {
-			i |= CHUNK_SIZE - 1;
-			continue;
-		}
-		vf = look((int)i);
-		if (vf && vf != STALE && vf->ops->kind != VFILE_SYSTEM)
-			return true;
-	}
-	return false;
 }
 
 bool vfile_is_stale(int fd)

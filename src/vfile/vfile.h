@@ -46,7 +46,6 @@ int vfile_attach(struct vfile *vf, const struct vfile_ops *ops, int fd) hidden;
 struct vfile *vfile_get(int fd) hidden;
 struct vfile *vfile_get_fast(int fd) hidden;
 void vfile_put(struct vfile *vf) hidden;
-bool vfile_any(void) hidden; /* Is any VM, vCPU, device or statistics descriptor open? */
 bool vfile_is_ours(int fd) hidden; /* cheap: for the interposers */
 /* The number names a VM, vCPU or device of the process that we are a forked child of: every call on it is -EIO. */
 bool vfile_is_stale(int fd) hidden;

@@ -5,7 +5,8 @@
 #   tests/harness/run.sh BUILD [WORD...]      only tests whose name has one of the words
 #
 # Kinds: house/..., unit/NAME, api/NAME and xinterface/NAME (under usekvm), referee/NAME (API tests on the kernel's /dev/kvm, with
-# KVM_REFEREE=1), regress/NAME, cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP, boot/MACHINE.
+# KVM_REFEREE=1), regress/NAME, debug/NAME (the library's debug build), cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP,
+# boot/MACHINE, vfio/MODE.
 # A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
 # A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.
 # Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES.
