@@ -25,7 +25,7 @@ struct mmu_result {
  */
 int mmu_walk(struct cpu *c, gva_t va, int kind, unsigned idx, struct mmu_result *r) hidden;
 
-/* KVM_TRANSLATE: no accessed/dirty updates, supervisor read. */
+/* KVM_TRANSLATE: a supervisor's read, which sets accessed bits, as in KVM. */
 int mmu_probe(struct cpu *c, gva_t va, struct mmu_result *r) hidden;
 
 /* PAE: load the four PDPTEs from cr3. 0, or -EINVAL if one has reserved bits set (#GP for MOV CR). */

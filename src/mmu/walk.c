@@ -283,7 +283,7 @@ static void walk_init(struct walk *w, struct cpu *c, gva_t va)
 	}
 }
 
-static int walk(struct cpu *c, gva_t va, int kind, unsigned idx, bool update, struct mmu_result *r)
+int mmu_walk(struct cpu *c, gva_t va, int kind, unsigned idx, struct mmu_result *r)
 {
 	struct walk w;
 	struct rights can;
@@ -308,7 +308,7 @@ static int walk(struct cpu *c, gva_t va, int kind, unsigned idx, bool update, st
 			r->error = PF_P | (key ? PF_PK : 0) | access_error(c, kind, idx);
 			return -EFAULT;
 		}
-	} while (update && !set_accessed(&w, kind == MMU_W));
+	} while (!set_accessed(&w, kind == MMU_W));
 	translate(&w, r);
 	r->read = can.read;
 	r->exec = can.exec;
@@ -318,15 +318,10 @@ static int walk(struct cpu *c, gva_t va, int kind, unsigned idx, bool update, st
 	return 0;
 }
 
-int mmu_walk(struct cpu *c, gva_t va, int kind, unsigned idx, struct mmu_result *r)
-{
-	return walk(c, va, kind, idx, true, r);
-}
-
 /* EFLAGS.AC lifts SMAP here as it would for the guest. */
 int mmu_probe(struct cpu *c, gva_t va, struct mmu_result *r)
 {
-	return walk(c, va, MMU_R, c->rflags & X86_AC ? MMU_KERNEL_AC : MMU_KERNEL, false, r);
+	return mmu_walk(c, va, MMU_R, c->rflags & X86_AC ? MMU_KERNEL_AC : MMU_KERNEL, r);
 }
 
 int mmu_load_pdptrs(struct cpu *c, u64 cr3)

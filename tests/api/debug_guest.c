@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM_DEBUG_GUEST (0x87), the first form of guest debugging: breakpoints and single step. Today's kernel has dropped it. */
+/* KVM_DEBUG_GUEST (0x87), the first form of guest debugging: four breakpoints and single step. Today's kernel has dropped it. */
 #include "kvmtest.h"
 
 GUEST64(prog, "1: nop\n nop\n inc %eax\n nop\n out %al, $0x10\n jmp 1b\n");
 
 int main(void)
 {
+	static const unsigned stops[4] = {1, 2, 4, 5};
 	struct kvm_debug_guest d = {.enabled = 1};
 	struct vm v;
 
@@ -34,6 +35,20 @@ int main(void)
 		d.singlestep = 0;
 		CHECK_OK(ioctl(v.vcpu, KVM_DEBUG_GUEST, &d));
 		CHECK_OUT(v.vcpu, v.run, 0x10, i + 1);
+	}
+	/* All four at once, on the four instructions behind the first. */
+	d.singlestep = 0;
+	for (unsigned i = 0; i < 4; i++) {
+		d.breakpoints[i].enabled = 1;
+		d.breakpoints[i].address = KT_CODE + stops[i];
+	}
+	CHECK_OK(ioctl(v.vcpu, KVM_DEBUG_GUEST, &d));
+	for (unsigned i = 0; i < 4; i++) {
+		CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_DEBUG);
+		CHECK_EQ(v.run->debug.arch.pc, KT_CODE + stops[i]);
+		CHECK_EQ(v.run->debug.arch.dr6 & 15, 1u << i);
+		d.breakpoints[i].enabled = 0;
+		CHECK_OK(ioctl(v.vcpu, KVM_DEBUG_GUEST, &d));
 	}
 	d.enabled = 0;
 	CHECK_OK(ioctl(v.vcpu, KVM_DEBUG_GUEST, &d));

@@ -35,8 +35,9 @@ int main(void)
 	CHECK_EQ(v.run->if_flag, 1);
 	CHECK_EQ(v.run->ready_for_interrupt_injection, 1);
 	v.run->request_interrupt_window = 0;
-	CHECK_OK(inject(v.vcpu, 0x20));
-	CHECK_OK(inject(v.vcpu, 0x20)); /* replaces the first: they do not add up */
+	CHECK_OK(inject(v.vcpu, 0));
+	CHECK_OK(inject(v.vcpu, 255));
+	CHECK_OK(inject(v.vcpu, 0x20)); /* replaces the others: they do not add up */
 	CHECK_OUT(v.vcpu, v.run, 0x12, 0x77);
 	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_IO);
 	CHECK_EQ(v.run->io.port, 0x11);

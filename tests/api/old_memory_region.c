@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* KVM_SET_MEMORY_REGION (0x40), the form in which the host allocates the memory. Today's kernel has dropped it (EINVAL or ENOTTY). */
+/* KVM_SET_MEMORY_REGION (0x40), the form in which the host allocates the memory and the VMM maps the VM's descriptor at the guest physical address. Today's kernel has dropped it (EINVAL or ENOTTY). */
 #include "kvmtest.h"
 
 #ifndef KVM_SET_MEMORY_REGION
@@ -10,7 +10,7 @@ struct kvm_memory_region {
 #define KVM_SET_MEMORY_REGION _IOW(KVMIO, 0x40, struct kvm_memory_region)
 #endif
 
-GUEST16(prog, "mov $0x9000, %ax\n mov %ax, %ds\n movb $0x21, %ds:5\n mov %ds:5, %al\n out %al, $0x10\n hlt\n");
+GUEST16(prog, "mov $0x9000, %ax\n mov %ax, %ds\n movb $0x21, %ds:5\n mov %ds:5, %al\n out %al, $0x10\n mov %ds:6, %al\n out %al, $0x11\n hlt\n");
 
 int main(void)
 {
@@ -28,8 +28,20 @@ int main(void)
 			return kt_end();
 		SKIP("no KVM_SET_MEMORY_REGION here");
 	}
+	u8 *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, v.vm, 0x90000);
+	REQUIRE(p != MAP_FAILED);
+	p[6] = 0x43;
 	kt_load(&v, prog);
 	kt_real(v.vcpu, KT_CODE);
 	CHECK_OUT(v.vcpu, v.run, 0x10, 0x21);
+	CHECK_EQ(p[5], 0x21);
+	CHECK_OUT(v.vcpu, v.run, 0x11, 0x43);
+	/* The mapping outlives the slot; a slot that is deleted is gone for the guest. */
+	r.memory_size = 0;
+	CHECK_OK(ioctl(v.vm, KVM_SET_MEMORY_REGION, &r));
+	CHECK_EQ(p[5], 0x21);
+	kt_set_rip(v.vcpu, KT_CODE);
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_MMIO);
+	CHECK_EQ(v.run->mmio.phys_addr, 0x90005);
 	return kt_end();
 }

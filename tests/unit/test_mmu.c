@@ -309,13 +309,14 @@ static void test_updates(void **state)
 	tables();
 	assert_int_equal(mmu_probe(c, VA + 1, &r), 0);
 	assert_int_equal(r.gpa, 0x5001);
-	assert_int_equal(*PTE, 0x5000 | P | W | U);
+	assert_int_equal(*PTE, 0x5000 | P | W | U | A);
 	c->cr4 |= CR4_SMAP;
 	assert_int_equal(mmu_probe(c, VA, &r), -EFAULT);
 	c->rflags = X86_AC;
 	assert_int_equal(mmu_probe(c, VA, &r), 0);
 
 	/* Tables in ROM: nothing is written, and the write goes on. */
+	tables();
 	set_ram(KVM_MEM_READONLY);
 	good(VA, MMU_W, MMU_USER, 0x5000, 12);
 	assert_true(r.write);
