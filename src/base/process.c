@@ -23,6 +23,7 @@ static struct {
 } process = { .lock = MUTEX_INIT("process"), .names_lock = MUTEX_INIT("process names") };
 
 bool process_timing;
+enum process_engine process_engine;
 
 static u64 tsc(void)
 {

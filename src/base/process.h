@@ -31,5 +31,8 @@ const void *process_lookup(u32 key) hidden;
 void process_forked(void) hidden;
 
 extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
+/* Which engine new vCPUs get; set once at start (usekvm --engine). */
+enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE };
+extern enum process_engine process_engine hidden;
 
 #endif

@@ -53,6 +53,14 @@ void cpu_set_rflags(struct cpu *c, u64 rflags)
 		cpu_update_mode(c);
 }
 
+void cpu_xid_flush(struct cpu *c)
+{
+	u64 *x = (u64 *)c->xid;
+
+	for (unsigned n = 0; n < sizeof(c->xid) / 8; n++)
+		x[n] = 0;
+}
+
 void cpu_tlb_flush(struct cpu *c)
 {
 	struct cpu_tlbe *e = &c->tlbs[0][0];
@@ -61,6 +69,7 @@ void cpu_tlb_flush(struct cpu *c)
 		e[n].rtag = e[n].wtag = e[n].xtag = CPU_TLB_NONE;
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		c->tlb_shift[n] = 0;
+	cpu_xid_flush(c);
 	c->tlb_epoch++;
 }
 
@@ -87,7 +96,9 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 			if (e[n].xtag >> shift == tag)
 				e[n].xtag = CPU_TLB_NONE;
 		}
+		cpu_xid_flush(c);
 	}
+	c->xid[0][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = c->xid[1][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
 	c->tlb_epoch++;
 }
 
@@ -106,6 +117,7 @@ void cpu_tlb_flush_exec(struct cpu *c)
 
 	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
 		e[n].xtag = CPU_TLB_NONE;
+	cpu_xid_flush(c);
 	c->tlb_epoch++;
 }
 

@@ -129,6 +129,7 @@ enum cpu_request {
 	CPU_REQ_TIMER = 1u << 6,      /* LAPIC timer expired */
 	CPU_REQ_CLOCK = 1u << 7,      /* kvmclock page must be rewritten */
 	CPU_REQ_STEAL = 1u << 8,
+	CPU_REQ_XID = 1u << 9,        /* a page of code was written to */
 };
 
 /* ---- why an engine returned ---- */
@@ -249,8 +250,12 @@ struct cpu_msrs {
 #define CPU_TLB_NONE (~0ull)
 struct cpu_tlbe {
 	u64 rtag, wtag, xtag; /* guest linear page address, or CPU_TLB_NONE: not present for that use */
-	u64 add;              /* host address = linear address + add */
+	u64 host;             /* address of the host page */
 };
+static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
+{
+	return (void *)(e->host | (la & ~PAGE_MASK));
+}
 /* One table per kind of access; which one data accesses use follows from CPL, CR4.SMAP and EFLAGS.AC. */
 enum cpu_mmu_idx { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
 
@@ -264,17 +269,34 @@ struct insn;
 struct guest_mem;
 struct interp;
 struct stub_cache;
+struct translate;
+
+/*
+ * Translated code keeps its stack pointer at `gpr`: state is at hand without a register, and so is what stands in the 128 bytes below
+ * (the red zone, which signals leave alone). A signal's frame lies on x_stack then; translated code itself pushes nothing.
+ */
+#define CPU_XSTACK (64u << 10)
+#define CPU_XPTRS 8u
+#define CPU_XID_SLOTS 256u
+#define CPU_JC_BITS 12u
 
 struct cpu {
+	u8 x_stack[CPU_XSTACK] aligned(64);
+	u64 x_ptr[CPU_XPTRS];    /* host pointers that a unit keeps: translate/ */
+	u64 x_sp;                /* the C stack, while translated code runs */
+	u64 x_ret;
+	u64 x_tmp;
+	u32 requests aligned(8); /* enum cpu_request; atomic */
+	u32 stop;                /* engine's own, read together with requests: end the run of linked blocks */
+	u32 af;                  /* arithmetic flags as LAHF/SETO leave them: bits 0..7 OF (0 or 1), bits 8..15 SF:ZF:0:AF:0:PF:1:CF */
+	u32 rflags;              /* every flag but the arithmetic ones (those bits are 0 here); bit 1 set */
+	u32 fpu_missing;         /* what of fpu_ok may not run in translated code now: everything while !fpu_live */
+	u32 x_site;              /* the indirect jump that translated code made last */
+	u64 rip;                 /* exact at instruction boundaries outside a block; inside one see interp/ */
 	/* Hot: what nearly every instruction touches. gpr[SLOT_ZERO] is always 0, gpr[SLOT_BLOCK_RIP] the linear-offset (rip) of the
 	 * running block's first byte, so that effective addresses need no branches. */
 	u64 gpr[CPU_GPR_SLOTS];
-	u64 rip;       /* exact at instruction boundaries outside a block; inside one see interp/ */
 	u64 next_rip;  /* for op functions: where execution goes on */
-	u32 af;        /* arithmetic flags as LAHF/SETO leave them: bits 0..7 OF (0 or 1), bits 8..15 SF:ZF:0:AF:0:PF:1:CF */
-	u32 rflags;    /* every flag but the arithmetic ones (those bits are 0 here); bit 1 set */
-	u32 requests aligned(8); /* enum cpu_request; atomic */
-	u32 stop;      /* engine's own, read together with requests: end the run of linked blocks */
 	u32 tlb_epoch aligned(8); /* bumped by every cpu_tlb_flush*() and change of mode: what was derived from translations is stale */
 	u32 code_key;  /* engine's own: mode bits that decoding and fetching depend on */
 	u8 cpl;
@@ -347,6 +369,12 @@ struct cpu {
 		u64 insns, blocks, decodes, tlb_fills, code_flushes, mmio, pio, exceptions, interrupts, stubs;
 	} stat;
 	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
+	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, for supervisor and user; and
+	 * where an indirect jump goes on, by a hash of its target: only a hint. */
+	u32 xid[2][CPU_XID_SLOTS];
+	void *jc[2][1u << CPU_JC_BITS];
+	bool code_stale;       /* the VMM has run freely: it may have written to code */
+	struct translate *tr;
 };
 
 /* ---- helpers every level above uses ---- */
@@ -412,6 +440,8 @@ void cpu_tlb_flush(struct cpu *c);
 void cpu_tlb_flush_page(struct cpu *c, gva_t va);
 void cpu_tlb_flush_write(struct cpu *c);
 void cpu_tlb_flush_exec(struct cpu *c);
+/* Code may have changed: translated code asks again what stands at a page before it goes there. */
+void cpu_xid_flush(struct cpu *c);
 
 /* The guest's FPU: bring into the host's registers, or back to c->xsave with the host's control words restored. */
 void cpu_fpu_get_slow(struct cpu *c);

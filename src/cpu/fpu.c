@@ -78,6 +78,7 @@ static void init_x87(struct cpu *c)
 void cpu_fpu_reset(struct cpu *c)
 {
 	c->fpu_live = false;
+	c->fpu_missing = ~0u;
 	memset(c->xsave, 0, sizeof(c->xsave));
 	init_x87(c);
 	*x32(c, 24) = 0x1f80;
@@ -103,6 +104,7 @@ void cpu_fpu_update(struct cpu *c)
 			ok |= FPU_OK_AVX512;
 	}
 	c->fpu_ok = ok;
+	c->fpu_missing = c->fpu_live ? ~ok : ~0u;
 }
 
 /* ---- to and from the host's registers ---- */
@@ -120,6 +122,7 @@ void cpu_fpu_get_slow(struct cpu *c)
 	else
 		__asm__ volatile("fxrstor64 %0" ::"m"(c->xsave));
 	c->fpu_live = true;
+	c->fpu_missing = ~c->fpu_ok;
 }
 
 void cpu_fpu_put_slow(struct cpu *c)
@@ -147,6 +150,7 @@ void cpu_fpu_put_slow(struct cpu *c)
 	if (m & 4)
 		__asm__ volatile("vzeroupper");
 	c->fpu_live = false;
+	c->fpu_missing = ~0u;
 }
 
 /* ---- the spilled state ---- */

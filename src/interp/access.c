@@ -65,9 +65,9 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	struct cpu_tlbe *e = &c->tlbs[idx][(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
 	if (e->rtag != va && e->wtag != va && e->xtag != va)
 		e->rtag = e->wtag = e->xtag = CPU_TLB_NONE;
-	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->add != page - va)
+	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->host != page)
 		e->rtag = e->wtag = e->xtag = CPU_TLB_NONE;
-	e->add = page - va;
+	e->host = page;
 	if (r.read)
 		e->rtag = va;
 	if (r.exec)
@@ -93,7 +93,7 @@ static void *translate(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *g
 	struct cpu_tlbe *e = &c->tlbs[idx][(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
 	u64 tag = kind == MMU_R ? e->rtag : kind == MMU_W ? e->wtag : e->xtag;
 	if (tag == (la & PAGE_MASK))
-		return (void *)(la + e->add);
+		return cpu_tlbe_ptr(e, la);
 	if (unlikely(!canonical(c, la))) {
 		sync_rip(c);
 		cpu_gp(c, 0); /* stack references are caught by seg_linear; flat ones by the callers below */
@@ -318,6 +318,13 @@ void *slow_wptr(struct cpu *c, gva_t la, unsigned size)
 	check_flat_canonical(c, la, size);
 	check_align(c, la, size);
 	return lin_ptr(c, la, size, true, c->mmu_idx);
+}
+
+void *slow_rptr(struct cpu *c, gva_t la, unsigned size)
+{
+	check_flat_canonical(c, la, size);
+	check_align(c, la, size);
+	return lin_ptr(c, la, size, false, c->mmu_idx);
 }
 
 void branch_check(struct cpu *c, const struct insn *i, u64 t)

@@ -42,6 +42,7 @@ int block_init(struct cpu *c)
 	in->arena_end = in->arena + BLOCK_ARENA_SIZE;
 	in->arena_touched = in->arena;
 	c->interp = in;
+	in->heat = ~0u;
 	__atomic_fetch_add(&c->mem->engines, 1, __ATOMIC_RELAXED);
 	return 0;
 }
@@ -84,6 +85,9 @@ void block_flush_all(struct cpu *c)
 		in->arena_touched = keep;
 	}
 	in->current = NULL;
+	if (in->drop_units)
+		in->drop_units(c);
+	cpu_xid_flush(c);
 	c->tlb_epoch++;
 	c->stat.code_flushes++;
 	stub_reset(c);
@@ -96,7 +100,7 @@ static void drop_own_write_tags(struct cpu *c, u64 hva)
 	for (unsigned x = 0; x < MMU_COUNT; x++)
 		for (unsigned k = 0; k < CPU_TLB_SIZE; k++) {
 			struct cpu_tlbe *e = &c->tlbs[x][k];
-			if (e->wtag != CPU_TLB_NONE && e->wtag + e->add == hva)
+			if (e->wtag != CPU_TLB_NONE && e->host == hva)
 				e->wtag = CPU_TLB_NONE;
 		}
 }
@@ -206,6 +210,13 @@ static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struc
 	}
 }
 
+enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d)
+{
+	unsigned avail;
+
+	return decode_in_page(c, d, p, off, &avail);
+}
+
 /* Fill *i from a decode result. False: not implemented; c->insn_bytes are set. */
 static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded *d, struct insn *i, unsigned off)
 {
@@ -312,6 +323,7 @@ static struct block *build(struct cpu *c, gva_t la, u64 hva, u32 key)
 	b->page = p;
 	b->live = p->live;
 	b->key = key;
+	b->heat = in->heat;
 	cpu_fpu_put(c);
 	while (b->n < max && off < PAGE_SIZE) {
 		enum decode_result r = decode_in_page(c, &d, p, off, &avail);

@@ -36,6 +36,8 @@ static always_inline const struct insn *chain(struct cpu *c)
 	if (unlikely((load_relaxed(j->version) ^ j->seen) | (j->gen ^ in->entry_gen)) && !block_recheck(c, j))
 		return NULL;
 	struct block *b = j->b;
+	if (unlikely(!--b->heat))
+		return NULL;
 	in->current = b;
 	c->gpr[SLOT_BLOCK_RIP] = c->rip;
 	c->stat.insns += b->n;

@@ -21,6 +21,7 @@
 u64 slow_ld(struct cpu *c, gva_t la, unsigned size) hidden;
 void slow_st(struct cpu *c, gva_t la, unsigned size, u64 val) hidden;
 void *slow_wptr(struct cpu *c, gva_t la, unsigned size) hidden; /* NULL: crossing or MMIO */
+void *slow_rptr(struct cpu *c, gva_t la, unsigned size) hidden;
 gva_t lin_general(struct cpu *c, const struct insn *i, unsigned size, enum access acc) hidden;
 
 static always_inline struct cpu_tlbe *tlbe(struct cpu *c, gva_t la)
@@ -49,14 +50,14 @@ static always_inline gva_t fast_la(struct cpu *c, const struct insn *i, unsigned
 	{                                                                                                                                  \
 		struct cpu_tlbe *e = tlbe(c, la);                                                                                          \
 		if (TLB_HIT(e, rtag, la, bits / 8))                                                                                        \
-			return GUEST_LD((u##bits *)(la + e->add));                                                                         \
+			return GUEST_LD((u##bits *)cpu_tlbe_ptr(e, la));                                                                         \
 		return (u##bits)slow_ld(c, la, bits / 8);                                                                                  \
 	}                                                                                                                                  \
 	static always_inline void lin_st##bits(struct cpu *c, gva_t la, u##bits v)                                                         \
 	{                                                                                                                                  \
 		struct cpu_tlbe *e = tlbe(c, la);                                                                                          \
 		if (TLB_HIT(e, wtag, la, bits / 8))                                                                                        \
-			GUEST_ST((u##bits *)(la + e->add), v);                                                                             \
+			GUEST_ST((u##bits *)cpu_tlbe_ptr(e, la), v);                                                                             \
 		else                                                                                                                       \
 			slow_st(c, la, bits / 8, v);                                                                                       \
 	}                                                                                                                                  \
@@ -81,14 +82,14 @@ static always_inline u64 stack_ld64(struct cpu *c, gva_t la)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (TLB_HIT(e, rtag, la, 8))
-		return GUEST_LD((u64 *)(la + e->add));
+		return GUEST_LD((u64 *)cpu_tlbe_ptr(e, la));
 	return slow_stack_ld(c, la);
 }
 static always_inline void stack_st64(struct cpu *c, gva_t la, u64 v)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (TLB_HIT(e, wtag, la, 8))
-		GUEST_ST((u64 *)(la + e->add), v);
+		GUEST_ST((u64 *)cpu_tlbe_ptr(e, la), v);
 	else
 		slow_stack_st(c, la, v);
 }
@@ -97,7 +98,7 @@ static always_inline void *lin_wptr(struct cpu *c, gva_t la, unsigned size)
 {
 	struct cpu_tlbe *e = tlbe(c, la);
 	if (TLB_HIT(e, wtag, la, size))
-		return (void *)(la + e->add);
+		return cpu_tlbe_ptr(e, la);
 	return slow_wptr(c, la, size);
 }
 

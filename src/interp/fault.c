@@ -42,6 +42,8 @@ bool interp_fault(struct cpu *c, int sig, siginfo_t *info, ucontext_t *uc)
 
 	if (!c->in_engine)
 		return false;
+	if (c->interp->unit_fault && c->interp->unit_fault(c, uc))
+		in_stub = true;
 	if (sig == SIGSEGV || sig == SIGBUS) {
 		gpa_t gpa;
 		/* A stub's misaligned or non-canonical operand arrives without an address. */

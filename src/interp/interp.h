@@ -11,6 +11,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
+#include "decode/decode.h"
 #include "interp/insn.h"
 
 #define BLOCK_MAX_INSNS 64
@@ -42,6 +43,8 @@ struct block {
 	struct code_page *page, *page2;
 	u32 live, live2;
 	u32 key;            /* mode bits that decoding depended on */
+	u32 heat;           /* runs until the translator is asked, if there is one */
+	struct unit *unit;  /* its: translations of this block */
 	u16 n;              /* instructions */
 	u16 bytes;
 	struct insn insn[];
@@ -73,6 +76,12 @@ struct interp {
 	bool want_single;   /* the next instruction must run alone */
 	bool completed;
 	u32 watch_hits;     /* DR6 bits of those that the running instruction met */
+	/* The translator's (translate/), or NULL. heat: what a new block starts with. run: true if it ran something from c->rip on. */
+	u32 heat;
+	bool (*run_unit)(struct cpu *c, struct block *b);
+	void (*drop_units)(struct cpu *c);
+	/* The host fault happened in translated code: state made that of the instruction's start, and the context that of C code. */
+	bool (*unit_fault)(struct cpu *c, ucontext_t *uc);
 	u32 held, held_now; /* those of MOV SS, for the next instruction; and what the running one took over */
 };
 
@@ -97,17 +106,25 @@ bool interp_fault(struct cpu *c, int sig, siginfo_t *info, ucontext_t *uc) hidde
 /* The jump cache has the block but its page must be looked at again. False: the bytes have changed. */
 bool block_recheck(struct cpu *c, struct jump *j) hidden;
 struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch faults, exits on what is not implemented */
+/* The instruction at off of the page, as its bytes were when its blocks were made. Not for one that goes on in the next page. FPU put. */
+struct decoded;
+enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d) hidden;
 int block_init(struct cpu *c) hidden;
 void block_destroy(struct cpu *c) hidden;
 void block_flush_all(struct cpu *c) hidden;
 
 /* lower.c: fill i from decoded bytes. False: not implemented. */
-struct decoded;
 bool lower(struct cpu *c, const struct decoded *d, struct insn *i) hidden;
 const struct insn *h_block_end(struct cpu *c, const struct insn *i) hidden; /* integer.c */
 
 /* access.c */
 void *exec_ptr(struct cpu *c, gva_t la) hidden; /* host pointer of the code byte; raises #PF; NULL: code is not in RAM */
+
+/* loop.c: the parts of an engine; and whether the next instruction must be looked at alone. */
+int interp_init(struct cpu *c) hidden;
+void interp_destroy(struct cpu *c) hidden;
+int interp_run(struct cpu *c) hidden;
+bool interp_alone(const struct cpu *c) hidden;
 
 /* loop.c: the running instruction writes to this page of code; the version is bumped once more after it. */
 void interp_note_smc(struct cpu *c, u64 page) hidden;

@@ -129,9 +129,12 @@ static void after_single(struct cpu *c)
 	c->single = false;
 	c->stop = 0;
 	c->mmio.n = c->mmio.replay = 0;
+	if (likely(!in->nsmc))
+		return;
 	for (unsigned k = 0; k < in->nsmc; k++)
 		mem_note_write(c->mem, in->smc[k]);
 	in->nsmc = 0;
+	cpu_xid_flush(c);
 }
 
 static void check_code_breakpoint(struct cpu *c)
@@ -194,7 +197,7 @@ static void run_single(struct cpu *c)
 		debug_raise(c, hits | (tf || vmm_step ? DR6_BS : 0));
 }
 
-static bool alone(struct cpu *c)
+bool interp_alone(const struct cpu *c)
 {
 	return c->interp->want_single | !!(c->rflags & (X86_TF | X86_RF)) | !!c->ev.shadow | !!c->gdbg.flags | debug_active(c) | c->look_all;
 }
@@ -232,9 +235,11 @@ static int loop(struct cpu *c)
 	struct interp *in = c->interp;
 
 	for (;;) {
-		if (unlikely(load_relaxed(&c->requests) & CPU_REQ_CODE)) {
-			__atomic_fetch_and(&c->requests, ~(u32)CPU_REQ_CODE, __ATOMIC_SEQ_CST);
-			block_flush_all(c);
+		if (unlikely(load_relaxed(&c->requests) & (CPU_REQ_CODE | CPU_REQ_XID))) {
+			u32 req = __atomic_fetch_and(&c->requests, ~(u32)(CPU_REQ_CODE | CPU_REQ_XID), __ATOMIC_SEQ_CST);
+			cpu_xid_flush(c);
+			if (req & CPU_REQ_CODE)
+				block_flush_all(c);
 		}
 		if (unlikely(c->mmio.n || c->io.state == IO_DONE))
 			finish_pending(c);
@@ -242,12 +247,12 @@ static int loop(struct cpu *c)
 			deliver(c);
 		if (unlikely(load_acquire(&c->requests) || in->complete_only))
 			return CPU_EXIT_REQUEST;
-		if (unlikely(alone(c))) {
+		if (unlikely(interp_alone(c))) {
 			run_single(c);
 			continue;
 		}
 		struct block *b = block_find(c);
-		if (likely(b))
+		if (likely(b) && !(in->run_unit && in->run_unit(c, b)))
 			run_block(c, b);
 		in->current = NULL;
 	}
@@ -292,6 +297,10 @@ static int enter(struct cpu *c)
 	int ret;
 
 	in->entry_gen++;
+	if (c->code_stale || !(c->cr0 & CR0_PG)) {
+		c->code_stale = false;
+		cpu_xid_flush(c);
+	}
 	c->in_engine = true;
 	if (CATCH_JUMP(c)) {
 		if (!unwound(c)) {
@@ -306,7 +315,7 @@ out:
 	return ret;
 }
 
-static int run(struct cpu *c)
+int interp_run(struct cpu *c)
 {
 	c->interp->complete_only = false;
 	return enter(c);
@@ -320,7 +329,7 @@ int interp_complete(struct cpu *c)
 	return enter(c);
 }
 
-static int init(struct cpu *c)
+int interp_init(struct cpu *c)
 {
 	int r = block_init(c);
 	if (r)
@@ -331,10 +340,10 @@ static int init(struct cpu *c)
 	return r;
 }
 
-static void destroy(struct cpu *c)
+void interp_destroy(struct cpu *c)
 {
 	stub_destroy(c);
 	block_destroy(c);
 }
 
-const struct cpu_engine interp_engine = { "interp", init, destroy, run };
+const struct cpu_engine interp_engine = { "interp", interp_init, interp_destroy, interp_run };

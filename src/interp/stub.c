@@ -99,7 +99,7 @@ bool stub_owns(const struct cpu *c, u64 host_rip)
  * Code was written through one address and will be run through another: the processor promises to notice only after a serializing
  * instruction (SDM 3, 9.1.3; APM 2, 7.6.1). IRET to here is the one that a hypervisor below us does not trap.
  */
-static void serialize(void)
+void code_serialize(void)
 {
 	u64 t;
 
@@ -139,7 +139,7 @@ static struct stub *get(struct cpu *c, const u8 *code, unsigned len, const struc
 	struct stub *s = &sc->stub[sc->n++];
 	*s = *proto;
 	memcpy(sc->rw + sc->pos, code, len);
-	serialize();
+	code_serialize();
 	s->code = (void (*)(struct cpu *, void *))(sc->rx + sc->pos);
 	s->hash = h;
 	s->len = (u16)len;

@@ -185,7 +185,7 @@ static noinline void mem_slow(struct cpu *c, const struct insn *i, const struct 
 	struct cpu_tlbe *e = tlbe(c, la);
 	void *p;
 	if (TLB_HIT(e, wtag, la, s->size) || (!s->write && TLB_HIT(e, rtag, la, s->size))) {
-		p = (void *)(la + e->add);
+		p = cpu_tlbe_ptr(e, la);
 	} else {
 		if (waits(i, s))
 			x87_pending(c, i);
@@ -208,7 +208,7 @@ static always_inline u64 mem_access(struct cpu *c, const struct insn *i, const s
 		ea = fast_ea(c, i);
 		struct cpu_tlbe *e = tlbe(c, ea);
 		if (likely(!(ea & s->align)) && (write ? TLB_HIT(e, wtag, ea, s->size) : TLB_HIT(e, rtag, ea, s->size))) {
-			run_on(c, s, (void *)(ea + e->add), fpu);
+			run_on(c, s, cpu_tlbe_ptr(e, ea), fpu);
 			return ea;
 		}
 	} else {
@@ -342,7 +342,7 @@ static const struct insn *h_masked(struct cpu *c, const struct insn *i)
 		check_align(c, i, s, la);
 	if (seg_flat(c, i->seg) && (s->write ? TLB_HIT(e, wtag, la, s->size) : TLB_HIT(e, rtag, la, s->size))) {
 		cpu_fpu_get(c);
-		s->code(c, (void *)(la + e->add));
+		s->code(c, cpu_tlbe_ptr(e, la));
 	} else {
 		masked_slow(c, i, s, ea);
 	}
@@ -363,4 +363,11 @@ insn_fn stub_handler(const struct stub *s, bool has_mem)
 	if (fpu)
 		return s->write ? h_vec_store : h_vec_load;
 	return s->write ? h_gpr_store : h_gpr_load;
+}
+
+bool stub_is(const struct insn *i)
+{
+	insn_fn f = i->fn;
+	return f == h_gpr || f == h_vec || f == h_x87 || f == h_gpr_load || f == h_gpr_store || f == h_vec_load || f == h_vec_store ||
+	       f == h_x87_load || f == h_x87_store || f == h_masked;
 }

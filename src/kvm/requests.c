@@ -55,7 +55,12 @@ static void flush_write(struct guest_mem *m)
 	kvm_synchronize(mem_kvm(m));
 }
 
-const struct mem_ops kvm_mem_ops = { .flush_all = flush_all, .flush_write = flush_write };
+static void code_written(struct guest_mem *m)
+{
+	kvm_request_all(mem_kvm(m), CPU_REQ_XID);
+}
+
+const struct mem_ops kvm_mem_ops = { .flush_all = flush_all, .flush_write = flush_write, .code_written = code_written };
 
 static void bus_synchronize(struct iobus *b)
 {

@@ -542,6 +542,9 @@ int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s)
 	int r = enter(v, s);
 	post_run(v);
 	qsbr_leave(&v->reader);
+	/* A VMM that answers an access may write to pages (a disk's DMA), but what it writes becomes code only by a change of mapping. */
+	if (r || (v->run->exit_reason != KVM_EXIT_IO && v->run->exit_reason != KVM_EXIT_MMIO))
+		v->cpu.code_stale = true;
 	if (!r)
 		v->stat.exits[v->run->exit_reason < KVM_EXIT_REASONS ? v->run->exit_reason : 0]++;
 	if (unlikely(process_timing)) {

@@ -13,9 +13,11 @@
 #include <sys/syscall.h>
 
 #include "base/inject.h"
+#include "base/process.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
+#include "translate/engine.h"
 
 static struct kvm_vcpu *vf_vcpu(struct vfile *vf)
 {
@@ -61,7 +63,7 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 {
 	v->kvm = kvm;
 	v->id = id;
-	v->engine = &interp_engine;
+	v->engine = process_engine == ENGINE_INTERP ? &interp_engine : &translate_engine;
 	v->user_irq = v->eoi_exit = -1;
 	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");

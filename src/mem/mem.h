@@ -55,6 +55,8 @@ struct mem_ops {
 	/* Make every vCPU drop (all / write) translations; returns when none uses a stale one any more. Called with guest_mem.lock held. */
 	void (*flush_all)(struct guest_mem *m);
 	void (*flush_write)(struct guest_mem *m);
+	/* Bytes of a page of code were written: every vCPU looks again before it relies on what it knows of code. May be NULL. */
+	void (*code_written)(struct guest_mem *m);
 };
 
 struct mem_track; /* host pages that hold decoded code: mem/track.c */

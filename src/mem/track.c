@@ -212,10 +212,13 @@ void mem_note_write(struct guest_mem *m, u64 hva_page)
 	if (!load_acquire(&t->active))
 		return;
 	l = leaf_of(t, nr);
-	if (l && is_tracked(l, nr))
+	bool code = l && is_tracked(l, nr);
+	if (code)
 		__atomic_fetch_add(&l->version[nr & (BIT(LEAF_BITS) - 1)], 1, __ATOMIC_SEQ_CST);
 	if (unlikely(load_acquire(&t->overflow)))
-		__atomic_fetch_add(&t->shared_version, 1, __ATOMIC_SEQ_CST);
+		__atomic_fetch_add(&t->shared_version, 1, __ATOMIC_SEQ_CST), code = true;
+	if (code && m->ops->code_written)
+		m->ops->code_written(m);
 }
 
 /* `active` and `overflow` stay: a tracker that runs at the same time must not lose them. */

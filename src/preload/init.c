@@ -56,8 +56,12 @@ static __attribute__((constructor)) void usekvm_start(void)
 		log_error(preload, "USEKVM_LOG_FILE: cannot write %s", file);
 	if (spec && log_configure(spec, &bad) < 0)
 		log_error(preload, "USEKVM_LOG: not understood at '%s' (want SUBSYSTEM:LEVEL[,...])", bad);
-	if (engine && *engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
-		log_error(preload, "USEKVM_ENGINE: no engine '%s' in this version (interp or auto)", engine);
+	if (engine && !strcmp(engine, "interp"))
+		process_engine = ENGINE_INTERP;
+	else if (engine && !strcmp(engine, "translate"))
+		process_engine = ENGINE_TRANSLATE;
+	else if (engine && *engine && strcmp(engine, "auto"))
+		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate or auto)", engine);
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);

@@ -1,0 +1,773 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Host code for the instructions of a unit.
+ *
+ * T1 and T2 are scratch between guest instructions. Within one, a memory operand's host address is made in T1 first; then guest registers
+ * without a home stand in T2 (or in both, when there is no memory operand); the last host instruction that can fault is the first that
+ * changes guest state.
+ *
+ * Flags are in the host's (in_reg), in cpu.af (in_slot), in both, or, when nothing needs them, in neither.
+ */
+#include "interp/ops.h"
+#include "interp/stub_int.h"
+#include "translate/translate.h"
+
+#define M(n) ZYDIS_MNEMONIC_##n
+
+const u8 x_home[16] = { R_AX, R_CX, R_DX, R_BX, R_15, R_BP, R_SI, R_DI, R_8, R_9, REG_NONE, REG_NONE, R_12, R_13, R_14, REG_NONE };
+#define HOME_SP R_15
+
+struct cold { /* code out of line: at the unit's end */
+	u8 *jump;  /* of the hot part, to patch */
+	u32 site;
+	u8 kind;
+	bool in_slot;
+	s32 undo;  /* MEM: displacement of the TLB tag that T1 was XORed with; 0: nothing to undo */
+};
+
+struct xl {
+	struct cpu *c;
+	struct translate *t;
+	struct asmb a;
+	struct unit *u;
+	unsigned idx;     /* cpu_mmu_idx of data accesses */
+	bool in_reg, in_slot;
+	u8 fpu_checked;   /* needs that were found fulfilled */
+	unsigned ncold;
+	struct cold cold[UNIT_MAX_INSNS * 4];
+};
+
+static u32 here(const struct xl *x)
+{
+	return (u32)(x->a.p - x->t->rw);
+}
+
+static u32 new_site(struct xl *x, const struct tinsn *ti, enum site_kind k)
+{
+	u32 n = x->t->nsites++;
+	struct site *s = &x->t->sites[n];
+
+	*s = (struct site){ .rip = ti ? ti->rip : 0, .unit = (u32)(x->u - x->t->units), .off = ti ? ti->off : 0, .kind = (u8)k, .seg = S_DS };
+	return n;
+}
+
+static struct cold *add_cold(struct xl *x, enum site_kind k, u32 site, u8 *jump)
+{
+	struct cold *c = &x->cold[x->ncold++];
+
+	*c = (struct cold){ .jump = jump, .site = site, .kind = (u8)k, .in_slot = x->in_slot };
+	return c;
+}
+
+static void mark(struct xl *x, const struct tinsn *ti)
+{
+	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot };
+	x->u->nmarks++;
+}
+
+/* ---- flags ---- */
+
+static void save_flags(struct xl *x)
+{
+	struct asmb *a = &x->a;
+
+	asm_mov(a, REG_T2, R_AX);
+	e8(a, 0x9f);                              /* lahf */
+	e8(a, 0x0f), e8(a, 0x90), e8(a, 0xc0);    /* seto al */
+	e8(a, 0x0f), e8(a, 0xb7), e8(a, 0xc0);    /* movzx eax, ax */
+	asm_rm(a, false, 0x89, R_AX, xea_ctx(CTX(af)));
+	asm_mov(a, R_AX, REG_T2);
+	x->in_slot = true;
+}
+
+static void load_flags(struct xl *x)
+{
+	struct asmb *a = &x->a;
+
+	asm_mov(a, REG_T2, R_AX);
+	asm_rm(a, false, 0x8b, R_AX, xea_ctx(CTX(af)));
+	e8(a, 0x04), e8(a, 0x7f); /* add al, 0x7f */
+	e8(a, 0x9e);              /* sahf */
+	asm_mov(a, R_AX, REG_T2);
+	x->in_reg = true;
+}
+
+/* The host's flags are about to be lost; `live` of them are still needed. T2 is lost. */
+static void give_up_flags(struct xl *x, u16 live)
+{
+	if (live && !x->in_slot && x->in_reg)
+		save_flags(x);
+	x->in_reg = false;
+}
+
+static void want_flags(struct xl *x, u16 needed)
+{
+	if (needed && !x->in_reg && x->in_slot)
+		load_flags(x);
+}
+
+static void want_slot(struct xl *x, u16 live)
+{
+	if (live && !x->in_slot && x->in_reg)
+		save_flags(x);
+}
+
+/* ---- registers ---- */
+
+static s32 gpr_slot(unsigned g)
+{
+	return (s32)(8 * g);
+}
+
+/* Host register that holds guest register g: its home, or tmp, loaded. */
+static unsigned in_host(struct xl *x, unsigned g, unsigned tmp)
+{
+	if (x_home[g] != REG_NONE)
+		return x_home[g];
+	asm_load(&x->a, tmp, xea_ctx(gpr_slot(g)));
+	return tmp;
+}
+
+static void from_host(struct xl *x, unsigned g, unsigned host)
+{
+	if (x_home[g] != REG_NONE)
+		asm_mov(&x->a, x_home[g], host);
+	else
+		asm_store(&x->a, host, xea_ctx(gpr_slot(g)));
+}
+
+/* ---- guest memory ---- */
+
+static unsigned seg_of(const ZydisDecodedOperand *m)
+{
+	return m->mem.segment == ZYDIS_REGISTER_FS ? S_FS : m->mem.segment == ZYDIS_REGISTER_GS ? S_GS : m->mem.segment == ZYDIS_REGISTER_SS ? S_SS : S_DS;
+}
+
+/* Is the address the same whenever the unit runs? Then *la. */
+static bool absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
+{
+	if (ti->d.z.address_width != 64 || m->mem.base != ZYDIS_REGISTER_RIP || seg_of(m) >= S_FS)
+		return false;
+	*la = ti->rip + ti->len + (u64)m->mem.disp.value;
+	return true;
+}
+
+/* The operand in terms of host registers: loads those without a home into T1 and T2. */
+static struct xea operand_ea(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	struct xea ea = { REG_NONE, REG_NONE, 0, (s32)m->mem.disp.value };
+	const ZydisDecodedInstruction *z = &ti->d.z;
+	bool no_base = z->raw.modrm.mod == 0 && z->raw.modrm.rm == 4 && z->raw.sib.base == 5 && z->raw.sib.offset; /* lower.c knows why */
+	int b = no_base ? -1 : stub_gpr(m->mem.base), i = stub_gpr(m->mem.index);
+
+	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP) {
+		asm_imm(&x->a, REG_T1, ti->rip + ti->len + (u64)m->mem.disp.value);
+		return xea_base(REG_T1, 0);
+	}
+	if (no_base)
+		ea.disp = (s32)z->raw.disp.value;
+	if (b >= 0)
+		ea.base = (u8)in_host(x, (unsigned)b, REG_T1);
+	if (i >= 0) {
+		ea.index = (u8)in_host(x, (unsigned)i, REG_T2);
+		ea.scale = m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0;
+	}
+	return ea;
+}
+
+/* T1: linear address, by its own instructions. May change the host's flags when a segment has a base. */
+static void linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	struct xea ea = operand_ea(x, ti, m);
+	bool w = ti->d.z.address_width == 64;
+
+	asm_rm(&x->a, w, 0x8d, REG_T1, ea);
+	unsigned s = seg_of(m);
+	if (s >= S_FS)
+		asm_rm(&x->a, true, 0x03, REG_T1, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))));
+}
+
+static s32 tlb_at(const struct xl *x, unsigned field)
+{
+	return CTX(tlbs) + (s32)(x->idx * CPU_TLB_SIZE * sizeof(struct cpu_tlbe) + field);
+}
+#define TAG(write) ((write) ? offsetof(struct cpu_tlbe, wtag) : offsetof(struct cpu_tlbe, rtag))
+
+/* T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. */
+static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, bool write, unsigned seg)
+{
+	struct asmb *a = &x->a;
+	u32 site = new_site(x, ti, SITE_MEM);
+	s32 tag = tlb_at(x, TAG(write));
+	struct xea e = { REG_CTX, REG_T2, 0, tag };
+
+	asm_mov(a, REG_T2, REG_T1);
+	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, PAGE_SHIFT - 5); /* shr T2, 7 */
+	asm_ri(a, false, 4, REG_T2, (CPU_TLB_SIZE - 1) << 5);
+	asm_rm(a, true, 0x33, REG_T1, e);                     /* xor T1, tag: the offset in the page, if it is this one */
+	asm_ri(a, true, 7, REG_T1, (s32)(PAGE_SIZE - size));
+	struct cold *c = add_cold(x, SITE_MEM, site, asm_jump(a, CC_A));
+	c->undo = tag;
+	e.disp = tlb_at(x, offsetof(struct cpu_tlbe, host));
+	asm_rm(a, true, 0x03, REG_T1, e);
+	struct site *s = &x->t->sites[site];
+	s->hit = here(x);
+	s->size = (u16)size;
+	s->write = write;
+	s->seg = (u8)seg;
+	return site;
+}
+_Static_assert(sizeof(struct cpu_tlbe) == 32, "the index is shifted by 5");
+
+/* The same for an address that is known: its entry is known too. */
+static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigned size, bool write)
+{
+	struct asmb *a = &x->a;
+	u32 site = new_site(x, ti, SITE_MEM);
+	struct site *s = &x->t->sites[site];
+	u64 page = la & PAGE_MASK;
+	s32 entry = (s32)(((la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)) * sizeof(struct cpu_tlbe));
+
+	if (page == (u64)(s64)(s32)page) {
+		asm_rm(a, true, 0x81, 7, xea_ctx(tlb_at(x, TAG(write)) + entry));
+		e32(a, (u32)page);
+	} else {
+		asm_imm(a, REG_T1, page);
+		asm_rm(a, true, 0x3b, REG_T1, xea_ctx(tlb_at(x, TAG(write)) + entry));
+	}
+	add_cold(x, SITE_MEM, site, asm_jump(a, CC_NE));
+	asm_load(a, REG_T1, xea_ctx(tlb_at(x, offsetof(struct cpu_tlbe, host)) + entry));
+	asm_ri(a, true, 0, REG_T1, (s32)(la & ~PAGE_MASK));
+	s->hit = here(x);
+	s->size = (u16)size;
+	s->write = write;
+	s->absolute = true;
+	s->la = la;
+	return site;
+}
+
+/* T1: host address of the operand, `live` of the flags kept. The site, whose `next` is to be filled. */
+static u32 operand_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live)
+{
+	u64 la;
+
+	give_up_flags(x, live);
+	if (absolute(ti, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE)
+		return translate_const(x, ti, la, size, write);
+	linear(x, ti, m);
+	return translate_t1(x, ti, size, write, seg_of(m));
+}
+
+static void site_next(struct xl *x, u32 site)
+{
+	x->t->sites[site].next = here(x);
+}
+
+/* ---- copies ---- */
+
+static const ZydisDecodedOperand *memory_operand(const struct decoded *d)
+{
+	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY)
+			return &d->op[k];
+	return NULL;
+}
+
+static void need_fpu(struct xl *x, const struct tinsn *ti, unsigned need, u16 live)
+{
+	need &= ~(unsigned)FPU_OK_VEX;
+	if (!(need & ~(unsigned)x->fpu_checked))
+		return;
+	give_up_flags(x, live);
+	u32 site = new_site(x, ti, SITE_FPU);
+	x->t->sites[site].hit = here(x);
+	x->t->sites[site].size = (u16)need;
+	asm_rm(&x->a, false, 0xf6, 0, xea_ctx(CTX(fpu_missing))); /* test byte, need */
+	e8(&x->a, need);
+	add_cold(x, SITE_FPU, site, asm_jump(&x->a, CC_NE));
+	x->fpu_checked |= (u8)need;
+}
+
+struct temps {
+	u8 n, max;
+	u8 host[2], guest[2];
+	bool load[2], store[2];
+};
+
+/* The register of one operand for the new encoding. REG_NONE: no general register. False: cannot be. */
+static bool rename_operand(struct temps *t, const ZydisDecodedOperand *o, u8 *out)
+{
+	int g = stub_gpr(o->reg.value);
+	bool explicit = o->encoding != ZYDIS_OPERAND_ENCODING_NONE;
+
+	*out = REG_NONE;
+	if (g < 0)
+		return true;
+	if (o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH)
+		return true; /* as it is: asm_copy sees to it that no REX comes before it */
+	if (x_home[g] != REG_NONE) {
+		*out = x_home[g];
+		return explicit || x_home[g] == g;
+	}
+	if (!explicit)
+		return false;
+	unsigned k = 0;
+	while (k < t->n && t->guest[k] != g)
+		k++;
+	if (k == t->n) {
+		if (t->n == t->max)
+			return false;
+		t->n++;
+		t->guest[k] = (u8)g;
+	}
+	bool read = o->actions & (ZYDIS_OPERAND_ACTION_MASK_READ | ZYDIS_OPERAND_ACTION_CONDWRITE);
+	bool write = o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	t->load[k] |= read || o->size < 32;
+	t->store[k] |= write;
+	*out = t->host[k];
+	return true;
+}
+
+static bool rename_all(struct temps *t, const struct decoded *d, struct rename *r)
+{
+	u8 host;
+
+	for (unsigned k = 0; k < d->z.operand_count; k++) {
+		const ZydisDecodedOperand *o = &d->op[k];
+		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		if (!rename_operand(t, o, &host))
+			return false;
+		switch (o->encoding) {
+		case ZYDIS_OPERAND_ENCODING_MODRM_REG: r->reg = host; break;
+		case ZYDIS_OPERAND_ENCODING_MODRM_RM: r->rm = host; break;
+		case ZYDIS_OPERAND_ENCODING_OPCODE: r->opreg = host; break;
+		case ZYDIS_OPERAND_ENCODING_NDSNDD: r->vvvv = host; break;
+		case ZYDIS_OPERAND_ENCODING_NONE: case ZYDIS_OPERAND_ENCODING_IS4: case ZYDIS_OPERAND_ENCODING_MASK: break;
+		default: return host == REG_NONE;
+		}
+	}
+	return true;
+}
+
+static bool is_x87_data(const struct tinsn *ti)
+{
+	const struct stub *s = ti->i.stub;
+	return stub_is(&ti->i) && s->need == FPU_OK_X87 && !s->control;
+}
+
+static void note_x87(struct xl *x, const struct tinsn *ti)
+{
+	const struct stub *s = ti->i.stub;
+	struct asmb *a = &x->a;
+
+	asm_imm(a, REG_T2, ti->rip);
+	asm_store(a, REG_T2, xea_ctx(CTX(x87_fip)));
+	e8(a, 0x66); /* mov word [fop], imm16 */
+	asm_rm(a, false, 0xc7, 0, xea_ctx(CTX(x87_fop)));
+	e8(a, s->fop & 0xff), e8(a, s->fop >> 8);
+}
+
+static bool is_masked(const struct tinsn *ti)
+{
+	return stub_is(&ti->i) && ((const struct stub *)ti->i.stub)->lanes;
+}
+
+static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
+{
+	const struct decoded *d = &ti->d;
+	const ZydisDecodedOperand *m = memory_operand(d);
+	struct temps t = { .max = m ? 1 : 2, .host = { REG_T2, REG_T1 } };
+	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, m, REG_T1, 0 };
+	u16 through = ti->fwrite ? ti->live_after & ~ti->fkill : 0; /* what it may leave as it was */
+	u32 site = 0;
+
+	if (m && (m->mem.type != ZYDIS_MEMOP_TYPE_MEM || m->size % 8 || !m->size))
+		return false;
+	if (!rename_all(&t, d, &r))
+		return false;
+	if (stub_is(&ti->i))
+		need_fpu(x, ti, ((const struct stub *)ti->i.stub)->need, ti->live);
+	if (m) {
+		bool write = m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+		if (is_x87_data(ti)) {
+			give_up_flags(x, ti->live);
+			linear(x, ti, m);
+			asm_store(&x->a, REG_T1, xea_ctx(CTX(x87_fdp)));
+			site = translate_t1(x, ti, m->size / 8, write, seg_of(m));
+		} else {
+			site = operand_host(x, ti, m, m->size / 8, write, ti->live);
+		}
+	}
+	if (m && is_masked(ti))
+		x->t->sites[site].masked = true;
+	want_flags(x, ti->fread | through);
+	for (unsigned k = 0; k < t.n; k++)
+		if (t.load[k])
+			asm_load(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));
+	mark(x, ti);
+	if (!asm_copy(&x->a, d, &r))
+		return false;
+	for (unsigned k = 0; k < t.n; k++)
+		if (t.store[k])
+			asm_store(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));
+	if (ti->fwrite)
+		x->in_reg = true, x->in_slot = false;
+	if (m)
+		site_next(x, site);
+	if (is_x87_data(ti) && last_x87)
+		note_x87(x, ti);
+	return true;
+}
+
+/* ---- through the interpreter ---- */
+
+static u32 lowered(struct xl *x, const struct tinsn *ti)
+{
+	struct insn *p = &x->t->insns[2 * x->t->ninsns];
+
+	p[0] = ti->i;
+	memset(&p[1], 0, sizeof(p[1]));
+	p[1].fn = x_stop;
+	return x->t->ninsns++;
+}
+
+static void interpreted(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+
+	if (ti->fread | (ti->live_after & ~ti->fkill))
+		want_slot(x, X86_ARITH);
+	u32 site = new_site(x, ti, SITE_OP);
+	struct site *s = &x->t->sites[site];
+	s->insn = lowered(x, ti);
+	s->ends = ti->ends;
+	asm_imm(a, REG_T2, site);
+	asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_op);
+	site_next(x, site);
+	x->in_reg = x->in_slot = true; /* both, as cpu.af was loaded again */
+	x->fpu_checked = 0;
+}
+
+/* ---- ways out ---- */
+
+static void leave_to(struct xl *x, const struct tinsn *ti, u8 *jump, u64 target, u16 live)
+{
+	u32 site = new_site(x, NULL, SITE_LINK);
+	struct site *s = &x->t->sites[site];
+
+	s->rip = target;
+	s->backward = target <= ti->rip;
+	s->in_reg = x->in_reg;
+	s->dead = !live;
+	s->next = (u32)(jump - x->t->rw);
+	struct cold *c = add_cold(x, SITE_LINK, site, jump);
+	c->in_slot = x->in_slot;
+}
+
+static void leave_always(struct xl *x, const struct tinsn *ti, u64 target, u16 live)
+{
+	leave_to(x, ti, asm_jump(&x->a, CC_ALWAYS), target, live);
+}
+
+/* T1 holds the target; adjust: what RSP was changed by, to be undone if the target is not canonical. */
+static void leave_indirect(struct xl *x, const struct tinsn *ti, unsigned adjust)
+{
+	struct asmb *a = &x->a;
+	u32 site = new_site(x, ti, SITE_IND);
+
+	x->t->sites[site].size = (u16)adjust;
+	x->t->sites[site].insn = lowered(x, ti);
+	asm_rm(a, false, 0xc7, 0, xea_ctx(CTX(x_site)));
+	e32(a, site);
+	if (x->idx == MMU_KERNEL_AC) { /* the table is of those that run without AC */
+		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_ind);
+		return;
+	}
+	asm_mov(a, REG_T2, REG_T1);
+	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, 11);
+	asm_rr(a, true, 0x33, REG_T2, REG_T1);
+	asm_ri(a, false, 4, REG_T2, (1 << CPU_JC_BITS) - 1);
+	struct xea e = { REG_CTX, REG_T2, 3, CTX(jc) + (s32)(x->u->user * sizeof(x->c->jc[0])) };
+	asm_rm(a, false, 0xff, 4, e);
+}
+
+/* ---- stack and jumps ---- */
+
+/* Room for 8 bytes below RSP is in T1. */
+static u32 push_room(struct xl *x, const struct tinsn *ti, u16 live)
+{
+	give_up_flags(x, live);
+	asm_lea(&x->a, REG_T1, xea_base(HOME_SP, -8));
+	return translate_t1(x, ti, 8, true, S_SS);
+}
+
+static void move_sp(struct xl *x, s32 by)
+{
+	asm_lea(&x->a, HOME_SP, xea_base(HOME_SP, by));
+}
+
+static void store_imm(struct xl *x, u64 v)
+{
+	if (v == (u64)(s64)(s32)v) {
+		asm_rm(&x->a, true, 0xc7, 0, xea_base(REG_T1, 0));
+		e32(&x->a, (u32)v);
+	} else {
+		asm_imm(&x->a, REG_T2, v);
+		asm_store(&x->a, REG_T2, xea_base(REG_T1, 0));
+	}
+}
+
+static void push(struct xl *x, const struct tinsn *ti)
+{
+	const ZydisDecodedOperand *o = &ti->d.op[0];
+	u32 site = push_room(x, ti, ti->live);
+
+	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
+		mark(x, ti);
+		store_imm(x, ti->i.imm);
+	} else {
+		unsigned r = in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T2);
+		mark(x, ti);
+		asm_store(&x->a, r, xea_base(REG_T1, 0));
+	}
+	move_sp(x, -8);
+	site_next(x, site);
+}
+
+static void pop(struct xl *x, const struct tinsn *ti)
+{
+	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value);
+
+	give_up_flags(x, ti->live);
+	asm_mov(&x->a, REG_T1, HOME_SP);
+	u32 site = translate_t1(x, ti, 8, false, S_SS);
+	mark(x, ti);
+	if (x_home[g] != REG_NONE && g != R_SP) {
+		asm_load(&x->a, x_home[g], xea_base(REG_T1, 0));
+		move_sp(x, 8);
+	} else {
+		asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+		move_sp(x, 8);
+		from_host(x, g, REG_T2);
+	}
+	site_next(x, site);
+}
+
+static void leave(struct xl *x, const struct tinsn *ti)
+{
+	give_up_flags(x, ti->live);
+	asm_mov(&x->a, REG_T1, R_BP);
+	u32 site = translate_t1(x, ti, 8, false, S_SS);
+	mark(x, ti);
+	asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+	asm_lea(&x->a, HOME_SP, xea_base(R_BP, 8));
+	asm_mov(&x->a, R_BP, REG_T2);
+	site_next(x, site);
+}
+
+static void ret(struct xl *x, const struct tinsn *ti)
+{
+	unsigned adjust = 8 + (unsigned)(ti->i.imm & 0xffff);
+
+	want_slot(x, X86_ARITH);
+	x->in_reg = false;
+	asm_mov(&x->a, REG_T1, HOME_SP);
+	translate_t1(x, ti, 8, false, S_SS);
+	mark(x, ti);
+	asm_load(&x->a, REG_T1, xea_base(REG_T1, 0));
+	move_sp(x, (s32)adjust);
+	leave_indirect(x, ti, adjust);
+}
+
+/* T1: the target of an indirect jump or call. */
+static u32 target(struct xl *x, const struct tinsn *ti)
+{
+	const ZydisDecodedOperand *o = &ti->d.op[0];
+
+	want_slot(x, X86_ARITH);
+	x->in_reg = false;
+	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		u32 site = operand_host(x, ti, o, 8, false, X86_ARITH);
+		mark(x, ti);
+		asm_load(&x->a, REG_T1, xea_base(REG_T1, 0));
+		return site;
+	}
+	asm_mov(&x->a, REG_T1, in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
+	return 0;
+}
+
+static void call(struct xl *x, const struct tinsn *ti)
+{
+	push_room(x, ti, ti->live);
+	mark(x, ti);
+	store_imm(x, ti->rip + ti->len);
+	move_sp(x, -8);
+	leave_always(x, ti, ti->target, ti->live_target);
+}
+
+static void call_indirect(struct xl *x, const struct tinsn *ti)
+{
+	target(x, ti);
+	asm_store(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
+	push_room(x, ti, X86_ARITH);
+	mark(x, ti);
+	store_imm(x, ti->rip + ti->len);
+	move_sp(x, -8);
+	asm_load(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
+	leave_indirect(x, ti, (unsigned)-8 & 0xffff);
+}
+
+static void lea(struct xl *x, const struct tinsn *ti)
+{
+	const struct decoded *d = &ti->d;
+	unsigned g = (unsigned)stub_gpr(d->op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2;
+	struct xea ea = operand_ea(x, ti, &d->op[1]);
+
+	if (d->z.address_width == 32 && d->op[0].size == 64) /* the address is cut before it is extended */
+		asm_rm(&x->a, false, 0x8d, dst, ea);
+	else
+		asm_rm(&x->a, d->op[0].size == 64, 0x8d, dst, ea);
+	from_host(x, g, dst);
+}
+
+static bool lea_ok(const struct tinsn *ti)
+{
+	return ti->d.op[0].size >= 32 && ti->d.z.address_width >= 32;
+}
+
+/* ---- the unit ---- */
+
+static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
+{
+	switch (ti->kind) {
+	case T_NOP: return;
+	case T_LEA:
+		if (lea_ok(ti))
+			lea(x, ti);
+		else
+			interpreted(x, ti);
+		return;
+	case T_PUSH: push(x, ti); return;
+	case T_POP: pop(x, ti); return;
+	case T_LEAVE: leave(x, ti); return;
+	case T_JCC:
+		want_flags(x, ti->fread);
+		leave_to(x, ti, asm_jump(&x->a, ti->cc), ti->target, ti->live_target);
+		return;
+	case T_JMP: leave_always(x, ti, ti->target, ti->live_target); return;
+	case T_CALL: call(x, ti); return;
+	case T_JMP_IND:
+		target(x, ti);
+		leave_indirect(x, ti, 0);
+		return;
+	case T_CALL_IND: call_indirect(x, ti); return;
+	case T_RET: ret(x, ti); return;
+	case T_COPY: {
+		u32 nsites = x->t->nsites, nmarks = x->t->nmarks, umarks = x->u->nmarks;
+		u8 before[offsetof(struct xl, cold)];
+		memcpy(before, x, sizeof(before));
+		if (copy(x, ti, last_x87))
+			return;
+		memcpy(x, before, sizeof(before));
+		x->t->nsites = nsites, x->t->nmarks = nmarks, x->u->nmarks = umarks;
+		interpreted(x, ti);
+		return;
+	}
+	default: interpreted(x, ti);
+	}
+}
+
+static void cold_mem(struct xl *x, struct cold *c)
+{
+	struct asmb *a = &x->a;
+
+	if (c->undo) {
+		struct xea e = { REG_CTX, REG_T2, 0, c->undo };
+		asm_rm(a, true, 0x33, REG_T1, e);
+	}
+	asm_imm(a, REG_T2, c->site);
+	asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_mem);
+}
+
+static void cold_part(struct xl *x, struct cold *c)
+{
+	struct asmb *a = &x->a;
+	struct site *s = &x->t->sites[c->site];
+
+	asm_patch(c->jump, a->p);
+	switch (c->kind) {
+	case SITE_MEM: cold_mem(x, c); break;
+	case SITE_FPU:
+		asm_imm(a, REG_T2, c->site);
+		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_op);
+		break;
+	case SITE_LINK:
+		/* The jump here is patched when the target has been translated. One that is far goes by here for ever. */
+		if (!s->dead && !c->in_slot)
+			save_flags(x);
+		s->hit = here(x);
+		asm_imm(a, REG_T2, c->site);
+		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_exit);
+		break;
+	default:
+		asm_imm(a, REG_T2, c->site);
+		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_exit);
+	}
+}
+
+static void head(struct xl *x, u16 live_in)
+{
+	struct unit *u = x->u;
+
+	u->poll = here(x);
+	x->in_reg = true;
+	if (live_in)
+		save_flags(x);
+	asm_rm(&x->a, false, 0x83, 7, xea_ctx(CTX(requests))), e8(&x->a, 0);
+	u32 site = new_site(x, NULL, SITE_POLL);
+	x->t->sites[site].rip = u->rip;
+	add_cold(x, SITE_POLL, site, asm_jump(&x->a, CC_NE));
+	u->slot = here(x);
+	if (live_in)
+		load_flags(x);
+	u->flags = here(x);
+	x->in_reg = true;
+	x->in_slot = false;
+}
+
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall)
+{
+	static const u16 all = X86_ARITH;
+	struct translate *t = c->tr;
+	struct tinsn *in = t->in;
+	struct xl room, *x = &room;
+
+	x->c = c;
+	x->t = t;
+	x->a = (struct asmb){ t->rw + t->pos, t->rw + t->pos, t->rw + t->pos + UNIT_MAX_BYTES };
+	x->u = &t->units[t->nunits];
+	x->idx = c->mmu_idx;
+	x->fpu_checked = 0;
+	x->ncold = 0;
+	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .user = c->cpl == 3 };
+	head(x, in[0].live);
+	unsigned last_x87 = n;
+	for (unsigned k = n; k-- > 0 && last_x87 == n;)
+		if (in[k].kind == T_COPY && is_x87_data(&in[k]))
+			last_x87 = k;
+	for (unsigned k = 0; k < n; k++) {
+		one(x, &in[k], k == last_x87);
+		if (in[k].kind == T_OP && in[k].i.ends_block)
+			break;
+	}
+	if (fall)
+		leave_always(x, &in[n - 1], in[n - 1].rip + in[n - 1].len, all);
+	for (unsigned k = 0; k < x->ncold; k++)
+		cold_part(x, &x->cold[k]);
+	x->u->end = here(x);
+	x->u->bytes = (u16)(in[n - 1].off + in[n - 1].len - in[0].off);
+	t->pos = ALIGN_UP(here(x), 16);
+	t->nunits++;
+	return x->u;
+}

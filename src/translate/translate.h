@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator's private state. Read in this order: docs/translate.md, this file, scan.c (guest instructions of a unit, flags that are
+ * needed), native.c (host code for them), mem.c (guest memory), thunk.c (ways in and out), unit.c (units, links, the engine).
+ *
+ * A unit is host code for a run of guest instructions that lie in one page, entered at the first and left at any jump. While it runs,
+ * guest registers are in host registers (home[]), three of them and RFLAGS' system bits in struct cpu; the arithmetic flags are in the
+ * host's, or in cpu.af, as the unit's code knows at each place.
+ */
+#ifndef USEKVM_TRANSLATE_TRANSLATE_H
+#define USEKVM_TRANSLATE_TRANSLATE_H
+
+#include <ucontext.h>
+
+#include "decode/decode.h"
+#include "interp/interp.h"
+#include "translate/asm.h"
+
+#define UNIT_MAX_INSNS 48u
+#define UNIT_MAX_BYTES 24576u /* of host code: more than UNIT_MAX_INSNS can take */
+#define XCODE_SIZE (24u << 20) /* of one vCPU alone */
+#define XCODE_MIN (2u << 20)
+#define XUNITS 65536u
+#define XSITES (1u << 20)
+#define XMARKS (1u << 20)
+#define XINSNS (1u << 16)
+#define XPAGES 8192u
+#define XPAGE_HASH 1024u
+#define XHOT 24u /* runs of a block before it is translated */
+
+/* Where each guest register lives; REG_NONE: in cpu.gpr. */
+extern const u8 x_home[16] hidden;
+
+/* Why translated code came back to C, and where it goes on. */
+enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_LINK, SITE_POLL, SITE_IND };
+struct site {
+	u64 rip;     /* of the instruction; LINK: target */
+	u64 la;      /* MEM, if absolute */
+	u32 unit;    /* index */
+	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
+	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
+	u32 insn;    /* OP: index of its struct insn */
+	u16 off;     /* of the instruction in the page */
+	u16 size;    /* MEM: bytes. IND: what was added to RSP */
+	u8 kind;
+	u8 seg;      /* MEM: S_SS: a bad address is #SS */
+	bool write, ends, absolute;
+	bool masked;  /* MEM: what is accessed depends on a mask: never by the operand's size */
+	bool backward; /* LINK */
+	bool in_reg;  /* LINK: the flags are in the host's (else in cpu.af) */
+	bool dead;    /* LINK: the target was seen not to need them */
+	bool linked;
+};
+
+struct mark { /* of a unit: where instructions begin that may fault */
+	u32 host;
+	u16 off;
+	bool in_slot;
+};
+
+/* A guest page, as units know it: linear page, host page and the state of its bytes have one number, cpu.xid tells where it is valid. */
+struct xpage {
+	u64 vpage;
+	const struct code_page *page;
+	u32 live;
+	u32 user;
+	u32 next; /* index + 1 */
+};
+
+struct unit {
+	u64 rip;
+	const struct block *b;
+	struct unit *next; /* of the same block, at other linear addresses or in other modes */
+	u32 poll, slot, flags; /* entries: with a look at requests; flags in cpu.af; flags in the host's */
+	u32 thunk, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1), from other pages. 0: none yet */
+	u32 end;
+	u32 mark, nmarks;
+	u32 id;      /* of its xpage */
+	u16 live_in; /* flags needed */
+	u16 bytes;
+	u8 mmu_idx;
+	bool user;
+};
+
+/* An instruction of the unit being made. */
+enum tkind { T_COPY, T_OP, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
+struct tinsn {
+	struct decoded d;
+	struct insn i;
+	u64 rip;
+	u16 off;
+	u8 len, kind;
+	bool ends;
+	u8 cc;
+	u64 target;
+	u16 fread, fkill, fwrite; /* arithmetic flags read, surely set, touched */
+	u16 live;                 /* needed before it */
+	u16 live_after;
+	u16 live_target;          /* JCC, JMP: what the target needs */
+};
+
+struct translate {
+	u8 *rw, *rx;
+	u32 pos, limit;
+	u32 first;               /* after the thunks */
+	u32 nunits, nsites, nmarks, ninsns, npages;
+	u32 generation;          /* bumped when everything is dropped */
+	u32 t_enter, t_exit, t_leave, t_mem, t_op, t_ind; /* thunks */
+	struct insn dummy;       /* what cpu.cur is while a unit's access is looked at */
+	struct insn tmp[2];      /* one that the interpreter does instead */
+	struct unit *units;
+	struct site *sites;
+	struct mark *marks;
+	struct insn *insns;      /* pairs: the instruction and an end */
+	struct xpage *pages;
+	u32 page_hash[XPAGE_HASH];
+	size_t bytes;            /* of this whole reservation */
+	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
+};
+
+/* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit. */
+unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidden;
+
+/* native.c: host code for t->in[0..n). NULL: does not fit. */
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall) hidden;
+
+/* thunk.c */
+#define SITE_NONE 0xffffffffu
+#define THUNK_MAX 128u
+void x_thunks(struct cpu *c) hidden;
+void x_unit_thunk(struct cpu *c, struct unit *u) hidden;
+
+/* unit.c */
+u64 x_slow_mem(struct cpu *c, u64 la, u32 site) hidden;
+u64 x_slow_op(struct cpu *c, u32 site) hidden;
+const struct insn *x_stop(struct cpu *c, const struct insn *i) hidden;
+
+static inline u8 *x_rx(const struct translate *t, u32 off)
+{
+	return t->rx + off;
+}
+
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The units of one vCPU: making, finding, linking and dropping them, and running them.
+ *
+ * Invariants
+ *  - A unit runs only if its block is valid: block_find() has looked at the page's bytes since they may have changed, or cpu.xid says
+ *    that somebody has. Whatever may change code or its mapping clears cpu.xid (cpu/cpu.c, interp/loop.c).
+ *  - Links inside a page need no check: if the source stands at its address, so does the target. All others go through a thunk.
+ *  - Code memory is mapped twice, writable and executable; nothing is ever both at one address.
+ *  - Everything is dropped at once (generation), never a single unit.
+ */
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "base/process.h"
+#include "base/sys.h"
+#include "cpu/cpuid.h"
+#include "interp/event.h"
+#include "interp/fast.h"
+#include "interp/ops.h"
+#include "interp/stub.h"
+#include "mem/mem.h"
+#include "translate/engine.h"
+#include "translate/translate.h"
+
+/* ---- memory ---- */
+
+static void *carve(struct translate *t, size_t *at, size_t n)
+{
+	void *p = (u8 *)t + *at;
+
+	*at = ALIGN_UP(*at + n, PAGE_SIZE);
+	return p;
+}
+
+static int map_code(struct translate *t)
+{
+	int fd = sys_memfd("usekvm-code", MFD_CLOEXEC), r;
+
+	if (fd < 0)
+		return fd;
+	r = sys_ftruncate(fd, XCODE_SIZE);
+	if (!r) {
+		t->rw = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		r = sys_is_err(t->rw) ? (int)(long)t->rw : 0;
+	}
+	if (!r) {
+		t->rx = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+		if (sys_is_err(t->rx)) {
+			r = (int)(long)t->rx;
+			sys_munmap(t->rw, XCODE_SIZE);
+		}
+	}
+	sys_close(fd);
+	return r;
+}
+
+static void drop(struct cpu *c)
+{
+	struct translate *t = c->tr;
+	u32 n = load_relaxed(&c->mem->engines);
+	u32 share = XCODE_SIZE / (n ? n : 1);
+
+	t->limit = MAX(share, XCODE_MIN);
+	t->generation++;
+	t->pos = t->first;
+	t->nunits = t->nmarks = t->ninsns = t->npages = 0;
+	t->nsites = 1;
+	memset(t->page_hash, 0, sizeof(t->page_hash));
+	for (unsigned u = 0; u < 2; u++)
+		for (unsigned k = 0; k < 1u << CPU_JC_BITS; k++)
+			c->jc[u][k] = x_rx(t, t->t_ind);
+}
+
+static bool full(const struct translate *t)
+{
+	return t->pos + UNIT_MAX_BYTES + THUNK_MAX > t->limit || t->nunits + 1 > XUNITS || t->nsites + 4 * UNIT_MAX_INSNS + 8 > XSITES ||
+	       t->nmarks + UNIT_MAX_INSNS > XMARKS || t->ninsns + UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
+}
+
+/* ---- pages ---- */
+
+static u32 page_id(struct cpu *c, const struct block *b, bool user)
+{
+	struct translate *t = c->tr;
+	u64 vpage = c->rip >> PAGE_SHIFT;
+	u32 *h = &t->page_hash[(vpage ^ (u64)b->page >> 4) & (XPAGE_HASH - 1)];
+
+	for (u32 x = *h; x; x = t->pages[x - 1].next) {
+		struct xpage *p = &t->pages[x - 1];
+		if (p->vpage == vpage && p->page == b->page && p->live == b->live && p->user == user)
+			return x;
+	}
+	if (t->npages == XPAGES)
+		return 0;
+	t->pages[t->npages++] = (struct xpage){ vpage, b->page, b->live, user, *h };
+	*h = t->npages;
+	return *h;
+}
+
+static void page_known(struct cpu *c, const struct unit *u)
+{
+	c->xid[u->user][(u->rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = u->id;
+}
+
+/* ---- making and finding ---- */
+
+static struct unit *match(const struct cpu *c, const struct block *b)
+{
+	for (struct unit *u = b->unit; u; u = u->next)
+		if (u->rip == c->rip && u->mmu_idx == c->mmu_idx)
+			return u;
+	return NULL;
+}
+
+/* May guest code run as units, as things are? */
+static bool able(const struct cpu *c)
+{
+	return c->code_size == 8 && c->tlb == c->tlbs[c->mmu_idx];
+}
+
+static struct unit *make(struct cpu *c, struct block *b)
+{
+	struct translate *t = c->tr;
+	bool fall;
+
+	if (b->hva2 || full(t)) {
+		if (!b->hva2)
+			cpu_request(c, CPU_REQ_CODE);
+		return NULL;
+	}
+	u32 id = page_id(c, b, c->cpl == 3);
+	cpu_fpu_put(c); /* the decoder is compiled with vector registers */
+	unsigned n = id ? x_scan(c, b, c->rip, &fall) : 0;
+	if (!n)
+		return NULL;
+	struct unit *u = x_emit(c, b, c->rip, n, fall);
+	u->id = id;
+	u->next = b->unit;
+	b->unit = u;
+	code_serialize();
+	return u;
+}
+
+static struct unit *find(struct cpu *c)
+{
+	struct block *b = block_find(c);
+
+	return b && able(c) ? match(c, b) : NULL;
+}
+
+/* ---- links ---- */
+
+static void patch_jump(struct translate *t, u32 at, u32 to)
+{
+	asm_patch(t->rw + at, t->rw + to);
+}
+
+static bool far_entry(struct cpu *c, struct unit *u)
+{
+	struct translate *t = c->tr;
+
+	if (u->thunk)
+		return true;
+	if (t->pos + THUNK_MAX > t->limit)
+		return false;
+	x_unit_thunk(c, u);
+	return true;
+}
+
+/* False: this needs the way from afar. */
+static bool link_near(struct translate *t, struct site *s, const struct unit *u)
+{
+	if (u->live_in && (s->dead || (!s->in_reg && s->backward)))
+		return false;
+	if (u->live_in && !s->in_reg)
+		patch_jump(t, s->next, u->slot);
+	else
+		patch_jump(t, s->next, s->backward ? u->poll : u->flags);
+	s->linked = true;
+	return true;
+}
+
+static void link_far(struct cpu *c, struct site *s, struct unit *u)
+{
+	struct translate *t = c->tr;
+
+	if (!far_entry(c, u) || (u->live_in && s->dead))
+		return;
+	u32 to = s->backward ? u->far_poll : u->far;
+	if (!u->live_in) {
+		patch_jump(t, s->next, to);
+	} else { /* over the way out, behind the instructions that save the flags */
+		t->rw[s->hit] = 0xe9;
+		patch_jump(t, s->hit + 1, to);
+	}
+	s->linked = true;
+}
+
+static void link_site(struct cpu *c, struct site *s, struct unit *u)
+{
+	struct translate *t = c->tr;
+	const struct unit *from = &t->units[s->unit];
+
+	if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
+		if (from->id != u->id || !link_near(t, s, u))
+			link_far(c, s, u);
+		code_serialize();
+	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC && far_entry(c, u)) {
+		c->jc[u->user][(u->rip ^ u->rip >> 11) & ((1u << CPU_JC_BITS) - 1)] = x_rx(t, u->thunk);
+		code_serialize();
+	}
+}
+
+/* ---- the interpreter does one instruction ---- */
+
+const struct insn *x_stop(struct cpu *c, const struct insn *i)
+{
+	return NULL;
+}
+
+static void run_insn(struct cpu *c, const struct insn *i, u64 rip)
+{
+	c->gpr[SLOT_BLOCK_RIP] = rip;
+	c->cur = i;
+	c->stop = 1; /* no block after it */
+#ifdef USEKVM_LOOP_DISPATCH
+	for (const struct insn *k = i; k == i;)
+		k = k->fn(c, k);
+#else
+	i->fn(c, i);
+#endif
+	c->stop = 0;
+}
+
+/* The instruction of a site, decoded again. */
+static void run_site_insn(struct cpu *c, const struct site *s)
+{
+	struct translate *t = c->tr;
+	const struct unit *u = &t->units[s->unit];
+	struct decoded d;
+
+	cpu_fpu_put(c);
+	memset(t->tmp, 0, sizeof(t->tmp));
+	t->tmp[1].fn = x_stop;
+	if (block_decode(c, u->b->page, s->off, &d) != DECODE_OK)
+		cpu_exit(c, CPU_EXIT_EMULATION);
+	t->tmp[0].len = d.z.length;
+	if (!lower(c, &d, &t->tmp[0]))
+		cpu_exit(c, CPU_EXIT_EMULATION);
+	run_insn(c, &t->tmp[0], s->rip);
+}
+
+/* Out of translated code, from a helper: c holds the whole state. */
+static u64 leave(struct cpu *c)
+{
+	c->x_ret = SITE_NONE;
+	return (u64)x_rx(c->tr, c->tr->t_leave);
+}
+
+u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
+{
+	struct translate *t = c->tr;
+	const struct site *s = &t->sites[site];
+	bool live = c->fpu_live;
+	void *p = NULL;
+
+	if (s->absolute)
+		la = s->la;
+	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
+	t->dummy.seg = s->seg;
+	c->cur = &t->dummy;
+	if (!s->masked)
+		p = s->write ? slow_wptr(c, la, s->size) : slow_rptr(c, la, s->size);
+	if (!p)
+		run_site_insn(c, s);
+	if (live)
+		cpu_fpu_get(c);
+	c->x_ret = (u64)p;
+	if (p)
+		return (u64)x_rx(t, s->hit);
+	return s->next ? (u64)x_rx(t, s->next) : leave(c);
+}
+
+/* The next unit without going through the loop, when nothing is to be looked at before. */
+static u64 go_on(struct cpu *c)
+{
+	if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
+		return leave(c);
+	struct unit *u = find(c);
+	if (!u)
+		return leave(c);
+	page_known(c, u);
+	return (u64)x_rx(c->tr, u->flags);
+}
+
+u64 x_slow_op(struct cpu *c, u32 site)
+{
+	struct translate *t = c->tr;
+	const struct site *s = &t->sites[site];
+
+	c->rip = s->rip;
+	if (s->kind == SITE_FPU) {
+		if (s->size & ~c->fpu_ok)
+			run_site_insn(c, s); /* raises */
+		cpu_fpu_get(c);
+		return (u64)x_rx(t, s->hit);
+	}
+	const struct insn *i = &t->insns[2 * s->insn];
+	run_insn(c, i, s->rip);
+	if (s->ends)
+		return go_on(c);
+	if (i->fn == h_op_rep && c->rip == s->rip)
+		return leave(c);
+	return (u64)x_rx(t, s->next);
+}
+
+/* ---- running ---- */
+
+static bool canonical(const struct cpu *c, u64 a)
+{
+	unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
+	return (u64)((s64)(a << shift) >> shift) == a;
+}
+
+/* An indirect jump went to where nothing can be: undo it, and let the interpreter do it, which raises the fault. */
+static void bad_target(struct cpu *c, const struct site *s)
+{
+	c->gpr[R_SP] -= (u64)(s64)(s16)s->size;
+	c->rip = s->rip;
+	run_insn(c, &c->tr->insns[2 * s->insn], s->rip);
+}
+
+static u32 enter(struct cpu *c, const struct unit *u)
+{
+	u64 (*fn)(struct cpu *, void *) = (u64(*)(struct cpu *, void *))x_rx(c->tr, c->tr->t_enter);
+
+	page_known(c, u);
+	c->cur = NULL;
+	return (u32)fn(c, x_rx(c->tr, u->flags));
+}
+
+static struct unit *wanted(struct cpu *c, struct block *b)
+{
+	if (!b->unit && b->heat && --b->heat)
+		return NULL;
+	if (!able(c)) {
+		b->heat = b->unit ? 1 : 8;
+		return NULL;
+	}
+	struct unit *u = match(c, b);
+	if (!u)
+		u = make(c, b);
+	b->heat = b->unit ? 1 : ~0u;
+	return u;
+}
+
+static bool run_unit(struct cpu *c, struct block *b)
+{
+	struct translate *t = c->tr;
+	struct unit *u = wanted(c, b);
+
+	if (!u)
+		return false;
+	for (;;) {
+		u32 n = enter(c, u);
+		if (n == SITE_NONE)
+			return true;
+		u32 generation = t->generation;
+		struct site *s = &t->sites[n];
+		if (s->kind == SITE_IND) {
+			if (unlikely(!canonical(c, c->rip)))
+				bad_target(c, s);
+		} else {
+			c->rip = s->rip;
+		}
+		if (unlikely(load_relaxed(&c->requests)))
+			return true;
+		u = find(c);
+		if (!u)
+			return true;
+		if (generation == t->generation)
+			link_site(c, s, u);
+	}
+}
+
+/* ---- host faults ---- */
+
+static const struct unit *unit_at(const struct translate *t, u32 at)
+{
+	u32 lo = 0, hi = t->nunits;
+
+	while (lo < hi) {
+		u32 mid = (lo + hi) / 2;
+		if (t->units[mid].end <= at)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < t->nunits && t->units[lo].poll <= at ? &t->units[lo] : NULL;
+}
+
+static const int uc_reg[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+				REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+
+static bool unit_fault(struct cpu *c, ucontext_t *uc)
+{
+	struct translate *t = c->tr;
+	greg_t *g = uc->uc_mcontext.gregs;
+	u64 at = (u64)g[REG_RIP] - (u64)t->rx;
+	const struct mark *m = NULL;
+
+	if (at >= XCODE_SIZE)
+		return false;
+	const struct unit *u = unit_at(t, (u32)at);
+	if (!u)
+		return false;
+	for (u32 k = u->mark; k < u->mark + u->nmarks && t->marks[k].host <= at; k++)
+		m = &t->marks[k];
+	if (!m)
+		return false;
+	for (unsigned r = 0; r < 16; r++)
+		if (x_home[r] != REG_NONE)
+			c->gpr[r] = (u64)g[uc_reg[x_home[r]]];
+	if (!m->in_slot)
+		c->af = cpu_flags_to_af((u32)g[REG_EFL]);
+	c->gpr[SLOT_BLOCK_RIP] = c->rip = (u->rip & PAGE_MASK) + m->off;
+	c->cur = &t->dummy;
+	g[REG_RSP] = (greg_t)c->x_sp;
+	return true;
+}
+
+/* ---- the engine ---- */
+
+static void destroy(struct cpu *c)
+{
+	struct translate *t = c->tr;
+
+	if (t) {
+		sys_munmap(t->rw, XCODE_SIZE);
+		sys_munmap(t->rx, XCODE_SIZE);
+		sys_munmap(t, t->bytes);
+		c->tr = NULL;
+	}
+	interp_destroy(c);
+}
+
+static int make_translate(struct cpu *c)
+{
+	size_t at = sizeof(struct translate), bytes;
+	struct translate *t;
+	int r;
+
+	bytes = 8 * PAGE_SIZE + at + XUNITS * sizeof(struct unit) + XSITES * sizeof(struct site) + XMARKS * sizeof(struct mark) +
+		XINSNS * sizeof(struct insn) + XPAGES * sizeof(struct xpage);
+	bytes = ALIGN_UP(bytes, PAGE_SIZE);
+	t = sys_mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (sys_is_err(t))
+		return -ENOMEM;
+	t->bytes = bytes;
+	at = ALIGN_UP(at, PAGE_SIZE);
+	t->units = carve(t, &at, XUNITS * sizeof(struct unit));
+	t->sites = carve(t, &at, XSITES * sizeof(struct site));
+	t->marks = carve(t, &at, XMARKS * sizeof(struct mark));
+	t->insns = carve(t, &at, XINSNS * sizeof(struct insn));
+	t->pages = carve(t, &at, XPAGES * sizeof(struct xpage));
+	r = map_code(t);
+	if (r) {
+		sys_munmap(t, bytes);
+		return r;
+	}
+	c->tr = t;
+	x_thunks(c);
+	code_serialize();
+	drop(c);
+	return 0;
+}
+
+static int init(struct cpu *c)
+{
+	int r = interp_init(c);
+
+	if (r)
+		return r;
+	r = make_translate(c);
+	if (r) {
+		interp_destroy(c);
+		return r;
+	}
+	struct interp *in = c->interp;
+	in->heat = process_engine == ENGINE_TRANSLATE ? 1 : XHOT;
+	in->run_unit = run_unit;
+	in->drop_units = drop;
+	in->unit_fault = unit_fault;
+	return 0;
+}
+
+const struct cpu_engine translate_engine = { "auto", init, destroy, interp_run };
