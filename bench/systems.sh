@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Read by the scripts here: the systems that are compared and how each boots. `start_system SYSTEM KERNEL INITRD CONSOLE` runs to power-off.
 #   usekvm, tcg              QEMU -M q35 with -kernel, under usekvm and with QEMU's own translator
+#                            (qemu_options, cpu_options: more for QEMU, for its -cpu)
 #   usekvm-cd, tcg-cd, bochs the same kernel and initramfs from one GRUB CD image, since Bochs has no -kernel
 dir=$cache/bench
 mkdir -p "$dir"
@@ -54,14 +55,14 @@ bochs_files()
 
 start_system()
 {
-	q="-m 512 -M q35 -nographic -no-reboot -nodefaults -serial stdio"
+	q="-m 512 -M q35 -nographic -no-reboot -nodefaults -serial stdio $qemu_options"
 	case $1 in
 	*-cd) q="$q -cdrom $dir/bench.iso" ;;
 	*) q="$q -kernel $2 -initrd $3" ;;
 	esac
 	case $1 in
-	usekvm*) launcher="$build/usekvm $usekvm_options --" accel="-accel kvm -cpu host" ;;
-	tcg*) launcher= accel="-accel tcg -cpu max" ;;
+	usekvm*) launcher="$build/usekvm $usekvm_options --" accel="-accel kvm -cpu host$cpu_options" ;;
+	tcg*) launcher= accel="-accel tcg -cpu max$cpu_options" ;;
 	bochs)
 		bochs_files "$4"
 		timeout 900 bochs -q -f "$dir/bochsrc" -rc "$dir/bochs.commands" >"$dir/bochs.out" 2>&1 </dev/null
@@ -69,8 +70,8 @@ start_system()
 		;;
 	esac
 	case $1 in
-	*-cd) timeout 900 $launcher qemu-system-x86_64 $accel $q >"$4" 2>&1 </dev/null ;;
-	*) timeout 900 $launcher qemu-system-x86_64 $accel $q -append "$append" >"$4" 2>&1 </dev/null ;;
+	*-cd) timeout ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q >"$4" 2>&1 </dev/null ;;
+	*) timeout ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q -append "$append" >"$4" 2>&1 </dev/null ;;
 	esac
 }
 
