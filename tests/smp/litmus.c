@@ -3,7 +3,7 @@
  * Memory order and atomics between vCPU threads: litmus tests as guests (SDM 3, 8.2.3; names as in the literature), locks with an
  * invariant, and code that one vCPU changes and another runs.
  *
- *   litmus [SECONDS]    per test; default 1
+ *   litmus [SECONDS [NAME...]]    per test, default 1; only the tests that are named
  *
  * Every vCPU of a test runs its own loop over an array of cells, a cache line apart, after a common start; then it halts, and the host looks
  * for outcomes that x86 forbids. Store buffering without a fence is counted only: it is allowed, and a machine that never shows it is
@@ -208,9 +208,18 @@ static void run_test(struct vm *v, struct cpu *cpu, const struct test *t, double
 	printf("\n");
 }
 
+static bool wanted(const char *name, int argc, char **argv)
+{
+	for (int i = 2; i < argc; i++)
+		if (!strcmp(argv[i], name))
+			return true;
+	return argc <= 2;
+}
+
 int main(int argc, char **argv)
 {
 	double seconds = argc > 1 ? atof(argv[1]) : kt_usekvm() ? 1 : 0.2;
+	unsigned ran = 0;
 	struct cpu cpu[4];
 	struct vm v;
 
@@ -231,6 +240,10 @@ int main(int argc, char **argv)
 		}
 	}
 	for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-		run_test(&v, cpu, &tests[i], seconds);
+		if (wanted(tests[i].name, argc, argv)) {
+			run_test(&v, cpu, &tests[i], seconds);
+			ran++;
+		}
+	CHECK(ran > 0);
 	return kt_end();
 }
