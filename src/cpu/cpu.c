@@ -66,7 +66,7 @@ void cpu_tlb_flush(struct cpu *c)
 	struct cpu_tlbe *e = &c->tlbs[0][0];
 
 	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].rtag = e[n].wtag = e[n].xtag = CPU_TLB_NONE;
+		e[n].rtag = e[n].wtag = e[n].xtag = cpu_tlb_none(n);
 	for (unsigned n = 0; n < MMU_COUNT; n++)
 		c->tlb_shift[n] = 0;
 	cpu_xid_flush(c);
@@ -82,19 +82,20 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 		u64 tag = va >> shift;
 
 		if (shift == PAGE_SHIFT) {
+			u64 none = cpu_tlb_none(tag);
 			e += tag & (CPU_TLB_SIZE - 1);
-			e->rtag = e->rtag >> shift == tag ? CPU_TLB_NONE : e->rtag;
-			e->wtag = e->wtag >> shift == tag ? CPU_TLB_NONE : e->wtag;
-			e->xtag = e->xtag >> shift == tag ? CPU_TLB_NONE : e->xtag;
+			e->rtag = e->rtag >> shift == tag ? none : e->rtag;
+			e->wtag = e->wtag >> shift == tag ? none : e->wtag;
+			e->xtag = e->xtag >> shift == tag ? none : e->xtag;
 			continue;
 		}
 		for (unsigned n = 0; n < CPU_TLB_SIZE; n++) {
 			if (e[n].rtag >> shift == tag)
-				e[n].rtag = CPU_TLB_NONE;
+				e[n].rtag = cpu_tlb_none(n);
 			if (e[n].wtag >> shift == tag)
-				e[n].wtag = CPU_TLB_NONE;
+				e[n].wtag = cpu_tlb_none(n);
 			if (e[n].xtag >> shift == tag)
-				e[n].xtag = CPU_TLB_NONE;
+				e[n].xtag = cpu_tlb_none(n);
 		}
 		cpu_xid_flush(c);
 	}
@@ -107,7 +108,7 @@ void cpu_tlb_flush_write(struct cpu *c)
 	struct cpu_tlbe *e = &c->tlbs[0][0];
 
 	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].wtag = CPU_TLB_NONE;
+		e[n].wtag = cpu_tlb_none(n);
 	c->tlb_epoch++;
 }
 
@@ -116,7 +117,7 @@ void cpu_tlb_flush_exec(struct cpu *c)
 	struct cpu_tlbe *e = &c->tlbs[0][0];
 
 	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].xtag = CPU_TLB_NONE;
+		e[n].xtag = cpu_tlb_none(n);
 	cpu_xid_flush(c);
 	c->tlb_epoch++;
 }
@@ -173,7 +174,7 @@ int cpu_init(struct cpu *c, const struct cpu_ops *ops, struct guest_mem *mem)
 	c->rsvd_pa = (BIT(52) - 1) & ~(BIT(36) - 1);
 	c->tsc_offset = 0 - host_rdtsc();
 	for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
-		c->tlbs[MMU_COUNT][n] = (struct cpu_tlbe){ CPU_TLB_NONE, CPU_TLB_NONE, CPU_TLB_NONE, 0 };
+		c->tlbs[MMU_COUNT][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), 0 };
 	cpu_fpu_init(c);
 	cpu_reset(c, false);
 	return 0;

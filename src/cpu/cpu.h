@@ -247,9 +247,17 @@ struct cpu_msrs {
 
 #define CPU_TLB_BITS 10
 #define CPU_TLB_SIZE (1u << CPU_TLB_BITS)
-#define CPU_TLB_NONE (~0ull)
+/*
+ * The tag of entry n of a table when it is not present. Its page is one that has another place in the table, far from n, so that no
+ * address that is looked up at n, nor the page after it, can equal it however it is compared: there is no address left that could stand
+ * for "none" in all of them.
+ */
+static always_inline u64 cpu_tlb_none(size_t n)
+{
+	return (u64)((n & (CPU_TLB_SIZE - 1)) ^ (CPU_TLB_SIZE / 2)) << PAGE_SHIFT | 1;
+}
 struct cpu_tlbe {
-	u64 rtag, wtag, xtag; /* guest linear page address, or CPU_TLB_NONE: not present for that use */
+	u64 rtag, wtag, xtag; /* guest linear page address, or cpu_tlb_none(): not present for that use */
 	u64 host;             /* address of the host page */
 };
 static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)

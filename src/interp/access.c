@@ -63,10 +63,11 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	u64 page = s->hva + ((gfn - s->gfn) << PAGE_SHIFT);
 	gva_t va = la & PAGE_MASK;
 	struct cpu_tlbe *e = &c->tlbs[idx][(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
+	u64 none = cpu_tlb_none(la >> PAGE_SHIFT);
 	if (e->rtag != va && e->wtag != va && e->xtag != va)
-		e->rtag = e->wtag = e->xtag = CPU_TLB_NONE;
+		e->rtag = e->wtag = e->xtag = none;
 	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->host != page)
-		e->rtag = e->wtag = e->xtag = CPU_TLB_NONE;
+		e->rtag = e->wtag = e->xtag = none;
 	e->host = page;
 	if (r.read)
 		e->rtag = va;
@@ -75,7 +76,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	if (kind == MMU_W) {
 		memslot_mark_dirty(s, gfn);
 		if (unlikely(mem_is_code(c->mem, page))) {
-			e->wtag = CPU_TLB_NONE;
+			e->wtag = none;
 			c->fault_gpa = r.gpa;
 			need_single(c);
 			mem_note_write(c->mem, page);

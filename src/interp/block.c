@@ -100,8 +100,8 @@ static void drop_own_write_tags(struct cpu *c, u64 hva)
 	for (unsigned x = 0; x < MMU_COUNT; x++)
 		for (unsigned k = 0; k < CPU_TLB_SIZE; k++) {
 			struct cpu_tlbe *e = &c->tlbs[x][k];
-			if (e->wtag != CPU_TLB_NONE && e->host == hva)
-				e->wtag = CPU_TLB_NONE;
+			if (e->host == hva)
+				e->wtag = cpu_tlb_none(k);
 		}
 }
 

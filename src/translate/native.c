@@ -61,7 +61,7 @@ static struct cold *add_cold(struct xl *x, enum site_kind k, u32 site, u8 *jump)
 
 static void mark(struct xl *x, const struct tinsn *ti)
 {
-	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot };
+	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg };
 	x->u->nmarks++;
 }
 
@@ -363,6 +363,10 @@ static void note_x87(struct xl *x, const struct tinsn *ti)
 
 	asm_imm(a, REG_T2, ti->rip);
 	asm_store(a, REG_T2, xea_ctx(CTX(x87_fip)));
+	if (memory_operand(&ti->d)) {
+		asm_load(a, REG_T2, xea_ctx(CTX(x_tmp)));
+		asm_store(a, REG_T2, xea_ctx(CTX(x87_fdp)));
+	}
 	e8(a, 0x66); /* mov word [fop], imm16 */
 	asm_rm(a, false, 0xc7, 0, xea_ctx(CTX(x87_fop)));
 	e8(a, s->fop & 0xff), e8(a, s->fop >> 8);
@@ -371,6 +375,14 @@ static void note_x87(struct xl *x, const struct tinsn *ti)
 static bool is_masked(const struct tinsn *ti)
 {
 	return stub_is(&ti->i) && ((const struct stub *)ti->i.stub)->lanes;
+}
+
+/* A misaligned operand is #GP before it is #PF: where there is a slow path, the interpreter sees to it. */
+static u8 alignment(const struct tinsn *ti)
+{
+	if (ti->d.z.mnemonic == M(CMPXCHG16B))
+		return 15;
+	return stub_is(&ti->i) ? ((const struct stub *)ti->i.stub)->align : 0;
 }
 
 static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
@@ -393,17 +405,21 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 		if (is_x87_data(ti)) {
 			give_up_flags(x, ti->live);
 			linear(x, ti, m);
-			asm_store(&x->a, REG_T1, xea_ctx(CTX(x87_fdp)));
+			if (last_x87)
+				asm_store(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
 			site = translate_t1(x, ti, m->size / 8, write, seg_of(m));
 		} else {
 			site = operand_host(x, ti, m, m->size / 8, write, ti->live);
 		}
 	}
-	if (m && is_masked(ti))
-		x->t->sites[site].masked = true;
+	if (m) {
+		x->t->sites[site].masked = is_masked(ti) || is_x87_data(ti); /* a pending exception comes before a fault */
+		x->t->sites[site].align = alignment(ti);
+	}
 	want_flags(x, ti->fread | through);
+	bool keeps = d->z.mnemonic == M(BSF) || d->z.mnemonic == M(BSR); /* the destination, when the source is 0 */
 	for (unsigned k = 0; k < t.n; k++)
-		if (t.load[k])
+		if (t.load[k] || keeps)
 			asm_load(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));
 	mark(x, ti);
 	if (!asm_copy(&x->a, d, &r))
@@ -471,12 +487,12 @@ static void leave_always(struct xl *x, const struct tinsn *ti, u64 target, u16 l
 }
 
 /* T1 holds the target; adjust: what RSP was changed by, to be undone if the target is not canonical. */
-static void leave_indirect(struct xl *x, const struct tinsn *ti, unsigned adjust)
+static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 {
 	struct asmb *a = &x->a;
 	u32 site = new_site(x, ti, SITE_IND);
 
-	x->t->sites[site].size = (u16)adjust;
+	x->t->sites[site].la = (u64)adjust;
 	x->t->sites[site].insn = lowered(x, ti);
 	asm_rm(a, false, 0xc7, 0, xea_ctx(CTX(x_site)));
 	e32(a, site);
@@ -568,7 +584,7 @@ static void leave(struct xl *x, const struct tinsn *ti)
 
 static void ret(struct xl *x, const struct tinsn *ti)
 {
-	unsigned adjust = 8 + (unsigned)(ti->i.imm & 0xffff);
+	s32 adjust = 8 + (s32)(ti->i.imm & 0xffff);
 
 	want_slot(x, X86_ARITH);
 	x->in_reg = false;
@@ -576,7 +592,7 @@ static void ret(struct xl *x, const struct tinsn *ti)
 	translate_t1(x, ti, 8, false, S_SS);
 	mark(x, ti);
 	asm_load(&x->a, REG_T1, xea_base(REG_T1, 0));
-	move_sp(x, (s32)adjust);
+	move_sp(x, adjust);
 	leave_indirect(x, ti, adjust);
 }
 
@@ -608,14 +624,25 @@ static void call(struct xl *x, const struct tinsn *ti)
 
 static void call_indirect(struct xl *x, const struct tinsn *ti)
 {
+	struct asmb *a = &x->a;
+
 	target(x, ti);
-	asm_store(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
+	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. With LA57 it sees more of them than need be. */
+	asm_mov(a, REG_T2, REG_T1);
+	asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, 16); /* shl */
+	asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, 16); /* sar */
+	asm_rr(a, true, 0x3b, REG_T2, REG_T1);
+	u32 op = new_site(x, ti, SITE_OP);
+	x->t->sites[op].insn = lowered(x, ti);
+	x->t->sites[op].ends = true;
+	add_cold(x, SITE_OP, op, asm_jump(a, CC_NE));
+	asm_store(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	push_room(x, ti, X86_ARITH);
 	mark(x, ti);
 	store_imm(x, ti->rip + ti->len);
 	move_sp(x, -8);
-	asm_load(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
-	leave_indirect(x, ti, (unsigned)-8 & 0xffff);
+	asm_load(a, REG_T1, xea_ctx(CTX(x_tmp)));
+	leave_indirect(x, ti, -8);
 }
 
 static void lea(struct xl *x, const struct tinsn *ti)
@@ -699,6 +726,7 @@ static void cold_part(struct xl *x, struct cold *c)
 	switch (c->kind) {
 	case SITE_MEM: cold_mem(x, c); break;
 	case SITE_FPU:
+	case SITE_OP:
 		asm_imm(a, REG_T2, c->site);
 		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_op);
 		break;
@@ -752,12 +780,15 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	x->ncold = 0;
 	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .user = c->cpl == 3 };
 	head(x, in[0].live);
-	unsigned last_x87 = n;
-	for (unsigned k = n; k-- > 0 && last_x87 == n;)
-		if (in[k].kind == T_COPY && is_x87_data(&in[k]))
+	/* The last x87 instruction's address, and the last one's operand's, are what can be seen afterwards. */
+	unsigned last_x87 = n, last_x87_mem = n;
+	for (unsigned k = 0; k < n; k++)
+		if (in[k].kind == T_COPY && is_x87_data(&in[k])) {
 			last_x87 = k;
+			last_x87_mem = memory_operand(&in[k].d) ? k : last_x87_mem;
+		}
 	for (unsigned k = 0; k < n; k++) {
-		one(x, &in[k], k == last_x87);
+		one(x, &in[k], k == last_x87 || k == last_x87_mem);
 		if (in[k].kind == T_OP && in[k].i.ends_block)
 			break;
 	}

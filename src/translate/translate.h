@@ -35,15 +35,16 @@ extern const u8 x_home[16] hidden;
 enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_LINK, SITE_POLL, SITE_IND };
 struct site {
 	u64 rip;     /* of the instruction; LINK: target */
-	u64 la;      /* MEM, if absolute */
+	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
 	u32 unit;    /* index */
 	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
 	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
 	u32 insn;    /* OP: index of its struct insn */
 	u16 off;     /* of the instruction in the page */
-	u16 size;    /* MEM: bytes. IND: what was added to RSP */
+	u16 size;    /* MEM: bytes */
 	u8 kind;
 	u8 seg;      /* MEM: S_SS: a bad address is #SS */
+	u8 align;    /* MEM: address bits that must be 0 */
 	bool write, ends, absolute;
 	bool masked;  /* MEM: what is accessed depends on a mask: never by the operand's size */
 	bool backward; /* LINK */

@@ -75,7 +75,7 @@ static void drop(struct cpu *c)
 static bool full(const struct translate *t)
 {
 	return t->pos + UNIT_MAX_BYTES + THUNK_MAX > t->limit || t->nunits + 1 > XUNITS || t->nsites + 4 * UNIT_MAX_INSNS + 8 > XSITES ||
-	       t->nmarks + UNIT_MAX_INSNS > XMARKS || t->ninsns + UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
+	       t->nmarks + UNIT_MAX_INSNS > XMARKS || t->ninsns + 2 * UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
 }
 
 /* ---- pages ---- */
@@ -270,7 +270,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
 	t->dummy.seg = s->seg;
 	c->cur = &t->dummy;
-	if (!s->masked)
+	if (!s->masked && !(la & s->align))
 		p = s->write ? slow_wptr(c, la, s->size) : slow_rptr(c, la, s->size);
 	if (!p)
 		run_site_insn(c, s);
@@ -326,7 +326,7 @@ static bool canonical(const struct cpu *c, u64 a)
 /* An indirect jump went to where nothing can be: undo it, and let the interpreter do it, which raises the fault. */
 static void bad_target(struct cpu *c, const struct site *s)
 {
-	c->gpr[R_SP] -= (u64)(s64)(s16)s->size;
+	c->gpr[R_SP] -= s->la;
 	c->rip = s->rip;
 	run_insn(c, &c->tr->insns[2 * s->insn], s->rip);
 }
