@@ -55,9 +55,15 @@ static void flush_write(struct guest_mem *m)
 	kvm_synchronize(mem_kvm(m));
 }
 
+/* One that sleeps looks when it wakes. */
 static void code_written(struct guest_mem *m)
 {
-	kvm_request_all(mem_kvm(m), CPU_REQ_XID);
+	struct kvm *kvm = mem_kvm(m);
+	u32 n = load_acquire(&kvm->nvcpus);
+
+	for (u32 i = 0; i < n; i++)
+		if (!(load_relaxed(&kvm->vcpus[i]->cpu.requests) & CPU_REQ_XID))
+			cpu_request(&kvm->vcpus[i]->cpu, CPU_REQ_XID);
 }
 
 const struct mem_ops kvm_mem_ops = { .flush_all = flush_all, .flush_write = flush_write, .code_written = code_written };
