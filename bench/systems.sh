@@ -70,8 +70,8 @@ start_system()
 		;;
 	esac
 	case $1 in
-	*-cd) timeout ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q >"$4" 2>&1 </dev/null ;;
-	*) timeout ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q -append "$append" >"$4" 2>&1 </dev/null ;;
+	*-cd) timeout --foreground -k 5 ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q >"$4" 2>&1 </dev/null ;;
+	*) timeout --foreground -k 5 ${boot_limit:-900} $launcher qemu-system-x86_64 $accel $q -append "$append" >"$4" 2>&1 </dev/null ;;
 	esac
 }
 

@@ -1,17 +1,21 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# workloads.sh [--quick] [--rounds=N] [--scale=PERCENT] [--limit=SECONDS] [--list] [NAME...]: the workloads of bench/work, each the same work on the
+# workloads.sh [--quick] [--cpu] [--rounds=N] [--scale=PERCENT] [--limit=SECONDS] [--list] [--table] [NAME...]: the workloads of bench/work, each the same work on the
 # host itself (native), in a Linux guest under usekvm and in the same guest under QEMU's TCG, in turn; medians, ratios, geometric means by group.
 #   NAME...               only rows of which a NAME is a part of the name, or that are of a group of that name (app, vector, kernel)
 #   --quick               one round at scale 20: a look, no measurement
+#   --cpu                 the table of CPU time: on the host, what the program used; of a guest, its time by the part of it that QEMU's threads ran.
+#                         For a machine with other work; the spread tells whether the times are to be trusted
+#   --table               only the table of the last run again (with --cpu, the other one)
 #   --limit=SECONDS       of one row of one system (60); the row then says "timeout"
-#   SYSTEMS="usekvm native"   chooses systems; usekvm_options="--stats=F" is for the launcher; BUILD=FOLDER is another build's
+#   SYSTEMS="usekvm native"   chooses systems. NAME=FOLDER is usekvm of another build, NAME=--OPTION is usekvm with an option of the launcher:
+#                         SYSTEMS="usekvm before=/tmp/old/build interp=--engine=interp native" (columns for all of them)
 # A row whose checksums differ, or whose time by the guest's clock is not that of the host's, says so and has no ratio; the exit code is then 1.
 # Needs what ./demo.sh has fetched; perl, python3 and sqlite3 are the host's Debian packages.
 . "$(dirname "$0")/../tools/common.sh"
 . "$(dirname "$0")/systems.sh"
 src=$(cd "$(dirname "$0")" && pwd)
-rounds=3 scale=100 limit=60 list= names=
+rounds=3 scale=100 limit=60 list= table= names= field=3
 for a in "$@"; do
 	case $a in
 	--quick) rounds=1 scale=20 ;;
@@ -19,12 +23,25 @@ for a in "$@"; do
 	--scale=*) scale=${a#*=} ;;
 	--limit=*) limit=${a#*=} ;;
 	--list) list=1 ;;
+	--cpu) field=5 ;;
+	--table) table=1 ;;
 	-*) die "unknown option $a (see the start of $0)" ;;
 	*) names="$names $a" ;;
 	esac
 done
 systems=${SYSTEMS:-usekvm tcg native}
+own_build=$build own_options=$usekvm_options
 kernel=$cache/kernel/vmlinuz out=$dir/workloads root=$dir/workloads/root initrd=$dir/workloads/initrd
+print_table()
+{
+	. "$out/run"
+	awk -v systems="$columns" -v rounds="$rounds" -v field=$field -f "$src/workloads.awk" "$out/list" "$out/raw"
+}
+if [ -n "$table" ]; then
+	[ -f "$out/raw" ] && [ -f "$out/run" ] || die "nothing has run yet"
+	print_table
+	exit
+fi
 mkdir -p "$root/dev" "$root/work" "$root/usr/bin"
 need gcc libc6-dev perl-base python3-minimal sqlite3 busybox-static cpio
 gcc -O2 -static -pthread -D_GNU_SOURCE -o "$root/init" "$src"/work/*.c -lm || die "bench/work does not compile"
@@ -37,8 +54,16 @@ if [ -n "$names" ]; then
 	[ -s "$out/list" ] || die "no row's name has:$names"
 fi
 [ -z "$list" ] || { cat "$out/list"; exit 0; }
-case $systems in *usekvm* | *tcg*) [ -f "$kernel" ] || die "no guest kernel: run ./demo.sh first" ;; esac
-case $systems in *usekvm*) [ -x "$build/usekvm" ] || die "no $build/usekvm: run ./demo.sh first" ;; esac
+for s in $systems; do
+	case $s in
+	native) continue ;;
+	usekvm | *=-*) [ -x "$build/usekvm" ] || die "no $build/usekvm: run ./demo.sh first" ;;
+	*=*) [ -x "${s#*=}/usekvm" ] || die "no ${s#*=}/usekvm" ;;
+	tcg) ;;
+	*) die "SYSTEMS: no system $s" ;;
+	esac
+	[ -f "$kernel" ] || die "no guest kernel: run ./demo.sh first"
+done
 
 # The guest's programs are the host's, with their libraries; python also needs a few modules before it runs anything.
 cp "$src"/work/bench.* "$root/work/"
@@ -68,25 +93,35 @@ rows()
 	awk -v cpus="$1" '$3 == cpus { printf "%s%s", n++ ? "," : "", $1 }' "$out/list"
 }
 
-# watch SYSTEM: lines of the console or the program into "$out/raw": SYSTEM ROW SECONDS CHECKSUM, and "boot"
+# used: milliseconds that QEMU's threads have run.
+qemu_cpu()
+{
+	[ -n "$pid" ] || pid=$(cat "$out/pid" 2>/dev/null)
+	used=$(cat /proc/"$pid"/task/*/schedstat 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum / 1000000 }')
+}
+
+# watch SYSTEM: lines of the console or the program into "$out/raw": SYSTEM ROW SECONDS CHECKSUM CPU-SECONDS, and "boot"
 watch()
 {
+	pid=
 	while IFS= read -r line; do
 		case $line in *'work: '*) ;; *) continue ;; esac
 		line=$(printf '%s' "${line#*work: }" | tr -d '\r')
-		now=$(date +%s%N)
+		now=$(($(date +%s%N) / 1000000)) used=
+		[ "$1" = native ] || qemu_cpu
 		set -- "$1" $line
 		case $2 in
-		init) [ "$cpus" != 1 ] || echo "$1 boot $(((now - started) / 1000000000)).$(printf '%09d' $(((now - started) % 1000000000))) 0" >>"$out/raw" ;;
-		start) t=$now ;;
+		init) [ "$cpus" != 1 ] || echo "$1 boot $(ms $((now - started))) 0 $(ms "$used")" >>"$out/raw" ;;
+		start) t=$now u=$used ;;
 		row)
 			case $4 in
 			[0-9]*)
-				took=$(((now - t) / 1000000))
-				if awk -v host=$took -v guest="$6" 'BEGIN { guest *= 1000; d = host - guest; exit !(d > 150 + host / 10 || -d > 150 + host / 10) }'; then
+				took=$((now - t)) cpu=$7
+				[ "$1" = native ] || cpu=$(awk -v s="$4" -v ran=$((used - u)) -v took=$took 'BEGIN { printf "%.6f", (took > 0 && ran > 0) ? s * ran / took : s }')
+				if awk -v host=$took -v guest="$6" 'BEGIN { guest *= 1000; d = host - guest; exit !(d > 500 + host / 10 || -d > 500 + host / 10) }'; then
 					echo "$1 $3 clock $took ms of the host, $6 s of the guest" >>"$out/raw"
 				else
-					echo "$1 $3 $4 $5" >>"$out/raw"
+					echo "$1 $3 $4 $5 $cpu" >>"$out/raw"
 				fi
 				;;
 			*) echo "$1 $3 $4 $5 $6 $7" >>"$out/raw" ;;
@@ -97,29 +132,40 @@ watch()
 	done
 }
 
-# run SYSTEM CPUS
+ms()
+{
+	printf '%d.%03d' $(($1 / 1000)) $(($1 % 1000))
+}
+
+# run SYSTEM CPUS. Natively each row runs three times: it is short.
 run()
 {
-	cpus=$2
+	cpus=$2 build=$own_build usekvm_options=$own_options
+	case $1 in
+	*=-*) usekvm_options="$own_options ${1#*=}" ;;
+	*=*) build=${1#*=} ;;
+	esac
+	set -- "${1%%=*}" "$2" "${1#*=}"
 	names=$(rows "$2")
 	[ -n "$names" ] || return
-	rm -f "$out/pipe"
+	rm -f "$out/pipe" "$out/pid"
 	mkfifo "$out/pipe"
-	started=$(date +%s%N)
+	started=$(($(date +%s%N) / 1000000))
 	tee "$out/$1-$2.console" <"$out/pipe" | watch "$1" &
 	case $1 in
 	native)
 		tmp=$(mktemp -d /dev/shm/workloads.XXXXXX) || exit 1
-		"$root/init" --scale="$scale" --limit="$limit" --scripts="$src/work" --tmp="$tmp" "$names" >"$out/pipe"
+		"$root/init" --scale="$scale" --limit="$limit" --scripts="$src/work" --tmp="$tmp" "$names" "$names" "$names" >"$out/pipe"
 		rm -rf "$tmp"
 		;;
 	*)
-		qemu_options="-smp $2" cpu_options=
+		qemu_options="-smp $2 -pidfile $out/pid" cpu_options=
 		# With several CPUs an AMD guest distrusts a TSC that is not said to be invariant, and QEMU hides that from guests that may migrate.
 		[ "$2" = 1 ] || [ "$1" = tcg ] || cpu_options=,migratable=off,+invtsc
 		append="console=ttyS0 panic=-1 work.scale=$scale work.limit=$limit work.rows=$names"
 		boot_limit=$(($(echo "$names" | tr ',' '\n' | wc -l) * limit + 120))
-		start_system "$1" "$kernel" "$initrd" "$out/pipe"
+		case $1 in tcg) s=tcg ;; *) s=usekvm ;; esac
+		start_system $s "$kernel" "$initrd" "$out/pipe"
 		grep -aq 'work: done' "$out/$1-$2.console" || say "$1: the guest did not come to its end ($out/$1-$2.console)"
 		;;
 	esac
@@ -127,11 +173,12 @@ run()
 }
 
 rm -f "$out/raw"
+echo "rounds=$rounds columns='$(for s in $systems; do printf '%s ' "${s%%=*}"; done)'" >"$out/run"
 for round in $(seq 1 "$rounds"); do
-	for s in $systems; do
-		run "$s" 1
-		run "$s" 2
+	for system in $systems; do
+		run "$system" 1
+		run "$system" 2
 	done
 done
 say "all lines are in $out/raw; load average $(cut -d' ' -f1-3 /proc/loadavg)"
-awk -v systems="$systems" -v rounds="$rounds" -f "$src/workloads.awk" "$out/list" "$out/raw"
+print_table

@@ -3,7 +3,8 @@
  * Runs the rows of bench/work, on the host or as the init of a guest, and prints for each:
  *
  *   work: start NAME
- *   work: row NAME SECONDS CHECKSUM WHOLE      or "absent", "timeout", "failed REASON" for SECONDS; WHOLE: from the start line on
+ *   work: row NAME SECONDS CHECKSUM WHOLE CPU  or "absent", "timeout", "failed REASON" for SECONDS; WHOLE: from the start line on; CPU:
+ *                                              seconds that CPUs worked for it
  *
  *   work [--scale=N] [--limit=SECONDS] [--scripts=DIR] [--tmp=DIR] [NAME...]     rows; all of them without a NAME
  *   work --list                    NAME GROUP CPUS of each row
@@ -22,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -36,14 +38,31 @@ static int limit = 60;
 
 /* Shared with the row's process. */
 static struct report {
-	double seconds;
+	double seconds, cpu;
 	uint64_t sum;
 	char why[100];
 } *report;
 static struct timespec begun;
+static double cpu_begun;
+
+/* What this process and its children that have ended have used. */
+static double cpu_time(void)
+{
+	static const int who[] = {RUSAGE_SELF, RUSAGE_CHILDREN};
+	double sum = 0;
+
+	for (int i = 0; i < 2; i++) {
+		struct rusage u;
+
+		if (!getrusage(who[i], &u))
+			sum += (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+	}
+	return sum;
+}
 
 void work_begin(void)
 {
+	cpu_begun = cpu_time();
 	clock_gettime(CLOCK_MONOTONIC, &begun);
 }
 
@@ -103,6 +122,7 @@ static void run_here(const struct work *w)
 	report->sum = w->run(rounds ? rounds : 1);
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	report->seconds = between(&begun, &end);
+	report->cpu = cpu_time() - cpu_begun;
 	_exit(0);
 }
 
@@ -158,7 +178,7 @@ static int print_row(const struct work *w)
 	if (bad)
 		printf("work: row %s %s %s\n", w->name, bad, strcmp(bad, "failed") ? "" : report->why);
 	else
-		printf("work: row %s %.6f %016lx %.6f\n", w->name, report->seconds, report->sum, between(&start, &end));
+		printf("work: row %s %.6f %016lx %.6f %.6f\n", w->name, report->seconds, report->sum, between(&start, &end), report->cpu);
 	return bad && strcmp(bad, "absent");
 }
 
@@ -244,6 +264,7 @@ static void be_init(void)
 	}
 	print_rows(rows);
 	printf("work: done\n");
+	usleep(300000); /* who reads the lines asks for QEMU's CPU time while it still runs */
 	sync();
 	reboot(RB_POWER_OFF);
 }

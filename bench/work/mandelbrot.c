@@ -50,7 +50,7 @@ __attribute__((target("avx2,fma"))) static uint64_t mandel_avx2(unsigned long ro
 	}
 	return sum;
 }
-WORK(avx2_row, "avx2-mandel", VECTOR, mandel_avx2, 450, 0x82675f8208da498f, 0, has_avx2);
+WORK(avx2_row, "avx2-mandel", VECTOR, mandel_avx2, 300, 0x1726c53fc93d3b03, 0, has_avx2);
 
 __attribute__((target("avx512f,avx512dq"))) static uint64_t mandel_avx512(unsigned long rounds)
 {
@@ -85,4 +85,4 @@ __attribute__((target("avx512f,avx512dq"))) static uint64_t mandel_avx512(unsign
 	}
 	return sum;
 }
-WORK(avx512_row, "avx512-mandel", VECTOR, mandel_avx512, 450, 0x82675f8208da498f, 0, has_avx512);
+WORK(avx512_row, "avx512-mandel", VECTOR, mandel_avx512, 300, 0x1726c53fc93d3b03, 0, has_avx512);

@@ -37,4 +37,4 @@ static uint64_t matrix(unsigned long rounds)
 	}
 	return work_hash(1, c, sizeof(c));
 }
-WORK(matrix_row, "sse-matrix", VECTOR, matrix, 500, 0xc5c35d969787f949);
+WORK(matrix_row, "sse-matrix", VECTOR, matrix, 350, 0xde64a3f33ba5e14b);

@@ -25,4 +25,4 @@ static uint64_t memory(unsigned long rounds)
 	}
 	return sum;
 }
-WORK(memory_row, "memory", APP, memory, 120, 0xbc19cda79007192c);
+WORK(memory_row, "memory", APP, memory, 80, 0xbc19cda79007192c);
