@@ -55,10 +55,11 @@ void cpu_set_rflags(struct cpu *c, u64 rflags)
 
 void cpu_xid_flush(struct cpu *c)
 {
-	u64 *x = (u64 *)c->xid;
+	u32 *x = c->xid[0];
 
-	for (unsigned n = 0; n < sizeof(c->xid) / 8; n++)
-		x[n] = 0;
+	for (u32 n = 0; n < c->nxid; n++)
+		x[c->xid_used[n]] = 0;
+	c->nxid = 0;
 }
 
 void cpu_tlb_flush(struct cpu *c)

@@ -285,7 +285,7 @@ struct translate;
  */
 #define CPU_XSTACK (64u << 10)
 #define CPU_XPTRS 8u
-#define CPU_XID_SLOTS 256u
+#define CPU_XID_SLOTS 4096u
 #define CPU_JC_BITS 12u
 
 struct cpu {
@@ -380,6 +380,8 @@ struct cpu {
 	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, for supervisor and user; and
 	 * where an indirect jump goes on, by a hash of its target: only a hint. */
 	u32 xid[2][CPU_XID_SLOTS];
+	u16 xid_used[2 * CPU_XID_SLOTS]; /* those that are not 0 */
+	u32 nxid;
 	void *jc[2][1u << CPU_JC_BITS];
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;

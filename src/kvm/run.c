@@ -467,6 +467,8 @@ static int run_loop(struct kvm_vcpu *v, struct vcpu_sig *s)
 		}
 		if (!answer_pending(v))
 			inject(v);
+		else
+			c->ev.want_irq_window = true; /* not looked at yet */
 		if (unlikely(c->tsc_offset != v->pv.seen_tsc_offset))
 			vcpu_tsc_moved(v);
 		r = handle_exit(v, v->engine->run(c));

@@ -534,11 +534,31 @@ static void store_imm(struct xl *x, u64 v)
 	}
 }
 
+/* Read first: if the push faults, the whole is done again. */
+static void push_memory(struct xl *x, const struct tinsn *ti)
+{
+	u32 from = operand_host(x, ti, &ti->d.op[0], 8, false, ti->live);
+
+	mark(x, ti);
+	asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+	asm_store(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
+	u32 to = push_room(x, ti, ti->live);
+	mark(x, ti);
+	asm_load(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
+	asm_store(&x->a, REG_T2, xea_base(REG_T1, 0));
+	move_sp(x, -8);
+	site_next(x, from);
+	site_next(x, to);
+}
+
 static void push(struct xl *x, const struct tinsn *ti)
 {
 	const ZydisDecodedOperand *o = &ti->d.op[0];
+	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+		push_memory(x, ti);
+		return;
+	}
 	u32 site = push_room(x, ti, ti->live);
-
 	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		mark(x, ti);
 		store_imm(x, ti->i.imm);
@@ -663,12 +683,75 @@ static bool lea_ok(const struct tinsn *ti)
 	return ti->d.op[0].size >= 32 && ti->d.z.address_width >= 32;
 }
 
+/* ---- a few of the kernel's own ---- */
+
+static void cli(struct xl *x, const struct tinsn *ti)
+{
+	give_up_flags(x, ti->live);
+	asm_mi(&x->a, false, 4, xea_ctx(CTX(rflags)), (s32)~X86_IF);
+}
+
+/* The shadow lasts for one more instruction; sti_after() comes behind that. */
+static void sti(struct xl *x, const struct tinsn *ti)
+{
+	give_up_flags(x, ti->live);
+	asm_mi(&x->a, false, 1, xea_ctx(CTX(rflags)), X86_IF);
+}
+
+static void sti_after(struct xl *x, const struct tinsn *last)
+{
+	u32 site = new_site(x, last, SITE_WINDOW);
+
+	give_up_flags(x, last->live_after);
+	x->t->sites[site].rip = last->rip + last->len;
+	asm_rm(&x->a, false, 0x80, 7, xea_ctx(CTX(ev.want_irq_window))), e8(&x->a, 0);
+	add_cold(x, SITE_WINDOW, site, asm_jump(&x->a, CC_NE));
+}
+
+static void swapgs(struct xl *x)
+{
+	struct asmb *a = &x->a;
+	struct xea gs = xea_ctx(CTX(seg) + (s32)(S_GS * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base)));
+
+	asm_load(a, REG_T1, gs);
+	asm_load(a, REG_T2, xea_ctx(CTX(msr.kernel_gs_base)));
+	asm_store(a, REG_T2, gs);
+	asm_store(a, REG_T1, xea_ctx(CTX(msr.kernel_gs_base)));
+}
+
+static void rdtsc(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+	u32 site = 0;
+
+	give_up_flags(x, ti->live);
+	if (x->u->user) { /* CR4.TSD forbids it there */
+		site = new_site(x, ti, SITE_OP);
+		x->t->sites[site].insn = lowered(x, ti);
+		asm_rm(a, false, 0xf6, 0, xea_ctx(CTX(cr4))), e8(a, CR4_TSD);
+		add_cold(x, SITE_OP, site, asm_jump(a, CC_NE));
+	}
+	e8(a, 0x0f), e8(a, 0x31);
+	asm_rr(a, true, 0xc1, 4, R_DX), e8(a, 32);    /* shl rdx, 32 */
+	asm_rr(a, true, 0x0b, R_AX, R_DX);            /* or rax, rdx */
+	asm_rm(a, true, 0x03, R_AX, xea_ctx(CTX(tsc_offset)));
+	asm_mov(a, R_DX, R_AX);
+	asm_rr(a, true, 0xc1, 5, R_DX), e8(a, 32);    /* shr rdx, 32 */
+	asm_rr(a, false, 0x8b, R_AX, R_AX);
+	if (site)
+		site_next(x, site);
+}
+
 /* ---- the unit ---- */
 
 static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
 	switch (ti->kind) {
 	case T_NOP: return;
+	case T_CLI: cli(x, ti); return;
+	case T_STI: sti(x, ti); return;
+	case T_SWAPGS: swapgs(x); return;
+	case T_RDTSC: rdtsc(x, ti); return;
 	case T_LEA:
 		if (lea_ok(ti))
 			lea(x, ti);
@@ -727,6 +810,7 @@ static void cold_part(struct xl *x, struct cold *c)
 	case SITE_MEM: cold_mem(x, c); break;
 	case SITE_FPU:
 	case SITE_OP:
+	case SITE_WINDOW:
 		asm_imm(a, REG_T2, c->site);
 		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_op);
 		break;
@@ -789,6 +873,8 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 		}
 	for (unsigned k = 0; k < n; k++) {
 		one(x, &in[k], k == last_x87 || k == last_x87_mem);
+		if (k && in[k - 1].kind == T_STI)
+			sti_after(x, &in[k]);
 		if (in[k].kind == T_OP && in[k].i.ends_block)
 			break;
 	}

@@ -26,7 +26,7 @@ static bool plain_mov(const struct decoded *d)
 	return !(d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3);
 }
 
-static enum tkind kind_of(const struct tinsn *t)
+static enum tkind kind_of(const struct tinsn *t, unsigned cpl)
 {
 	const struct decoded *d = &t->d;
 	const ZydisDecodedOperand *a = &d->op[0];
@@ -50,7 +50,12 @@ static enum tkind kind_of(const struct tinsn *t)
 	case M(NOP): case M(PREFETCH): case M(PREFETCHNTA): case M(PREFETCHT0): case M(PREFETCHT1): case M(PREFETCHT2): case M(PREFETCHW):
 	case M(PREFETCHWT1): return T_NOP;
 	case M(LEA): return T_LEA;
-	case M(PUSH): return t->i.osz == 8 && (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || plain_gpr(a)) ? T_PUSH : T_OP;
+	case M(PUSH):
+		return t->i.osz == 8 && (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || a->type == ZYDIS_OPERAND_TYPE_MEMORY || plain_gpr(a)) ? T_PUSH : T_OP;
+	case M(CLI): return cpl ? T_OP : T_CLI;
+	case M(STI): return cpl ? T_OP : T_STI;
+	case M(SWAPGS): return cpl ? T_OP : T_SWAPGS;
+	case M(RDTSC): return T_RDTSC;
 	case M(POP): return t->i.osz == 8 && plain_gpr(a) ? T_POP : T_OP;
 	case M(LEAVE): return t->i.osz == 8 ? T_LEAVE : T_OP;
 	case M(JB): case M(JBE): case M(JL): case M(JLE): case M(JNB): case M(JNBE): case M(JNL): case M(JNLE): case M(JNO): case M(JNP):
@@ -115,15 +120,15 @@ static u8 cc_of(const struct decoded *d)
 	return d->z.opcode & 15;
 }
 
-static void classify(struct tinsn *t)
+static void classify(struct tinsn *t, unsigned cpl)
 {
-	t->kind = (u8)kind_of(t);
+	t->kind = (u8)kind_of(t, cpl);
 	t->ends = t->i.ends_block || t->kind >= T_JMP;
 	t->live_target = X86_ARITH;
 	t->cc = cc_of(&t->d);
 	if (t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL)
 		t->target = t->rip + t->len + t->i.imm;
-	if (t->kind == T_JCC)
+	if (t->kind == T_JCC || t->kind == T_STI)
 		t->ends = false;
 	flags_of(t);
 	if (t->kind >= T_JMP_IND)
@@ -180,6 +185,18 @@ static void liveness(struct cpu *c, const struct block *b, unsigned n, u64 page_
 	}
 }
 
+/* No interrupt comes between STI and the instruction after it: here because none is looked for inside a unit. */
+static bool may_follow_sti(const struct tinsn *t)
+{
+	return t->kind == T_COPY || t->kind == T_LEA || t->kind == T_NOP || t->kind == T_PUSH || t->kind == T_POP;
+}
+
+static void as_op(struct tinsn *t)
+{
+	t->kind = T_OP;
+	t->fread = X86_ARITH;
+}
+
 unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 {
 	struct translate *tr = c->tr;
@@ -195,13 +212,26 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 		t->i.len = t->len;
 		if (!lower(c, &t->d, &t->i))
 			break;
-		classify(t);
+		classify(t, c->cpl);
+		if (n && tr->in[n - 1].kind == T_STI && !may_follow_sti(t))
+			as_op(&tr->in[n - 1]);
 		n++;
 		off += t->len;
+		if (n > 1 && tr->in[n - 2].kind == T_OP && tr->in[n - 2].i.ends_block) {
+			tr->in[n - 2].ends = true;
+			n--;
+			*fall = false;
+			break;
+		}
 		if (t->ends) {
 			*fall = false;
 			break;
 		}
+	}
+	if (n && tr->in[n - 1].kind == T_STI) { /* nothing known to come after it */
+		as_op(&tr->in[n - 1]);
+		tr->in[n - 1].ends = true;
+		*fall = false;
 	}
 	if (n)
 		liveness(c, b, n, page_rip);

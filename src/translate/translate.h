@@ -26,13 +26,14 @@
 #define XINSNS (1u << 16)
 #define XPAGES 8192u
 #define XPAGE_HASH 1024u
+#define XQUICK 1024u
 #define XHOT 24u /* runs of a block before it is translated */
 
 /* Where each guest register lives; REG_NONE: in cpu.gpr. */
 extern const u8 x_home[16] hidden;
 
 /* Why translated code came back to C, and where it goes on. */
-enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_LINK, SITE_POLL, SITE_IND };
+enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_WINDOW, SITE_LINK, SITE_POLL, SITE_IND };
 struct site {
 	u64 rip;     /* of the instruction; LINK: target */
 	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
@@ -84,7 +85,7 @@ struct unit {
 };
 
 /* An instruction of the unit being made. */
-enum tkind { T_COPY, T_OP, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
+enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_SWAPGS, T_RDTSC, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
 struct tinsn {
 	struct decoded d;
 	struct insn i;
@@ -115,6 +116,11 @@ struct translate {
 	struct insn *insns;      /* pairs: the instruction and an end */
 	struct xpage *pages;
 	u32 page_hash[XPAGE_HASH];
+	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
+	struct {
+		u64 enters, mem, ops, fpu, links, indirect, polls, found, lost;
+		u64 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter on a unit's behalf, by mnemonic */
+	} stat;
 	size_t bytes;            /* of this whole reservation */
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };

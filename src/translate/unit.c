@@ -67,6 +67,7 @@ static void drop(struct cpu *c)
 	t->nunits = t->nmarks = t->ninsns = t->npages = 0;
 	t->nsites = 1;
 	memset(t->page_hash, 0, sizeof(t->page_hash));
+	memset(t->quick, 0, sizeof(t->quick));
 	for (unsigned u = 0; u < 2; u++)
 		for (unsigned k = 0; k < 1u << CPU_JC_BITS; k++)
 			c->jc[u][k] = x_rx(t, t->t_ind);
@@ -98,9 +99,24 @@ static u32 page_id(struct cpu *c, const struct block *b, bool user)
 	return *h;
 }
 
+static u32 *xid_of(struct cpu *c, u64 rip, bool user)
+{
+	return &c->xid[user][(rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)];
+}
+
 static void page_known(struct cpu *c, const struct unit *u)
 {
-	c->xid[u->user][(u->rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = u->id;
+	u32 *x = xid_of(c, u->rip, u->user);
+
+	if (*x == u->id)
+		return;
+	/* INVLPG clears single ones and leaves them in the list: one slot can stand there twice, but the list cannot overflow for long. */
+	if (!*x) {
+		if (c->nxid == ARRAY_SIZE(c->xid_used))
+			cpu_xid_flush(c);
+		c->xid_used[c->nxid++] = (u16)(x - c->xid[0]);
+	}
+	*x = u->id;
 }
 
 /* ---- making and finding ---- */
@@ -142,11 +158,26 @@ static struct unit *make(struct cpu *c, struct block *b)
 	return u;
 }
 
+static struct unit **quick_slot(const struct cpu *c)
+{
+	return &c->tr->quick[(c->rip ^ c->rip >> 9 ^ c->mmu_idx) & (XQUICK - 1)];
+}
+
+/* The unit at c->rip, or NULL. May raise a fault of the fetch. */
 static struct unit *find(struct cpu *c)
 {
-	struct block *b = block_find(c);
+	struct unit **q = quick_slot(c), *u = *q;
 
-	return b && able(c) ? match(c, b) : NULL;
+	if (!able(c))
+		return NULL;
+	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && *xid_of(c, u->rip, u->user) == u->id)
+		return u;
+	c->tr->stat.found++;
+	struct block *b = block_find(c);
+	u = b ? match(c, b) : NULL;
+	if (u)
+		*quick_slot(c) = u;
+	return u;
 }
 
 /* ---- links ---- */
@@ -267,6 +298,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 
 	if (s->absolute)
 		la = s->la;
+	t->stat.mem++;
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
 	t->dummy.seg = s->seg;
 	c->cur = &t->dummy;
@@ -300,6 +332,10 @@ u64 x_slow_op(struct cpu *c, u32 site)
 	const struct site *s = &t->sites[site];
 
 	c->rip = s->rip;
+	if (s->kind == SITE_WINDOW) { /* after STI and the instruction behind it */
+		cpu_request(c, CPU_REQ_EVENT);
+		return leave(c);
+	}
 	if (s->kind == SITE_FPU) {
 		if (s->size & ~c->fpu_ok)
 			run_site_insn(c, s); /* raises */
@@ -307,6 +343,8 @@ u64 x_slow_op(struct cpu *c, u32 site)
 		return (u64)x_rx(t, s->hit);
 	}
 	const struct insn *i = &t->insns[2 * s->insn];
+	t->stat.ops++;
+	t->stat.op[i->mnem]++;
 	run_insn(c, i, s->rip);
 	if (s->ends)
 		return go_on(c);
@@ -335,6 +373,7 @@ static u32 enter(struct cpu *c, const struct unit *u)
 {
 	u64 (*fn)(struct cpu *, void *) = (u64(*)(struct cpu *, void *))x_rx(c->tr, c->tr->t_enter);
 
+	c->tr->stat.enters++;
 	page_known(c, u);
 	c->cur = NULL;
 	return (u32)fn(c, x_rx(c->tr, u->flags));
@@ -368,6 +407,7 @@ static bool run_unit(struct cpu *c, struct block *b)
 			return true;
 		u32 generation = t->generation;
 		struct site *s = &t->sites[n];
+		t->stat.links += s->kind == SITE_LINK, t->stat.indirect += s->kind == SITE_IND, t->stat.polls += s->kind == SITE_POLL;
 		if (s->kind == SITE_IND) {
 			if (unlikely(!canonical(c, c->rip)))
 				bad_target(c, s);
@@ -377,8 +417,10 @@ static bool run_unit(struct cpu *c, struct block *b)
 		if (unlikely(load_relaxed(&c->requests)))
 			return true;
 		u = find(c);
-		if (!u)
+		if (!u) {
+			t->stat.lost++;
 			return true;
+		}
 		if (generation == t->generation)
 			link_site(c, s, u);
 	}
