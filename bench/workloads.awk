@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # The table of bench/workloads.sh: first file the list of rows (NAME GROUP CPUS), second the lines SYSTEM ROW SECONDS CHECKSUM
-# CPU-SECONDS, or a word for SECONDS; `field` is 3 or 5, which of the times. A row has a median where all its rounds have a time and the same checksum. Columns: the systems, native first; each system's ratio to
+# CPU-SECONDS, or a word for SECONDS; `field` is 3 or 5, which of the times; `best` the fastest and not the median. A row has a median where all its rounds have a time and the same checksum. Columns: the systems, native first; each system's ratio to
 # native; each further system's ratio to the first that is not native; the spread.
 function sort_values(key,    n, i, k, t)
 {
@@ -19,7 +19,7 @@ function measure(s, row,    n, key, middle, spread)
 {
 	key = s SUBSEP row
 	n = sort_values(key)
-	middle = n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
+	middle = best ? sorted[1] : n % 2 ? sorted[(n + 1) / 2] : (sorted[n / 2] + sorted[n / 2 + 1]) / 2
 	time[s, row] = middle
 	spread = n > 1 && middle > 0 ? 100 * (sorted[n] - sorted[1]) / middle : 0
 	if (spread > spreads[row])
@@ -131,7 +131,7 @@ END {
 		print "error: " row ": the checksums of the systems or rounds differ" >"/dev/stderr"
 	}
 
-	printf "| %-23s |", field == 5 ? "median CPU s, ratios" : "median s, ratios"
+	printf "| %-23s |", (best ? "best " : "median ") (field == 5 ? "CPU s, ratios" : "s, ratios")
 	for (c = 1; c <= columns + 1; c++)
 		put(c, head[c])
 	printf "\n|---|"

@@ -1,21 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# workloads.sh [--quick] [--cpu] [--rounds=N] [--scale=PERCENT] [--limit=SECONDS] [--list] [--table] [NAME...]: the workloads of bench/work, each the same work on the
-# host itself (native), in a Linux guest under usekvm and in the same guest under QEMU's TCG, in turn; medians, ratios, geometric means by group.
+# workloads.sh [--quick] [--rounds=N] [--scale=PERCENT] [--limit=SECONDS] [--cpu] [--best] [--table] [--list] [NAME...]: workloads of bench/work, each
+# the same work on the host itself (native), in a Linux guest under usekvm and in the same guest under QEMU's TCG, in turn; medians, ratios, and
+# geometric means by group.
 #   NAME...               only rows of which a NAME is a part of the name, or that are of a group of that name (app, vector, kernel)
 #   --quick               one round at scale 20: a look, no measurement
 #   --cpu                 the table of CPU time: on the host, what the program used; of a guest, its time by the part of it that QEMU's threads ran.
 #                         For a machine with other work; the spread tells whether the times are to be trusted
-#   --table               only the table of the last run again (with --cpu, the other one)
+#   --best                the table of the fastest rounds, not of medians: what other work on the machine disturbs least
+#   --table               only the table of the last run again (with --cpu, --best: another one)
 #   --limit=SECONDS       of one row of one system (60); the row then says "timeout"
 #   SYSTEMS="usekvm native"   chooses systems. NAME=FOLDER is usekvm of another build, NAME=--OPTION is usekvm with an option of the launcher:
-#                         SYSTEMS="usekvm before=/tmp/old/build interp=--engine=interp native" (columns for all of them)
+#                         SYSTEMS="usekvm before=OLD/build interp=--engine=interp native" (columns for all of them)
 # A row whose checksums differ, or whose time by the guest's clock is not that of the host's, says so and has no ratio; the exit code is then 1.
 # Needs what ./demo.sh has fetched; perl, python3 and sqlite3 are the host's Debian packages.
 . "$(dirname "$0")/../tools/common.sh"
 . "$(dirname "$0")/systems.sh"
 src=$(cd "$(dirname "$0")" && pwd)
-rounds=3 scale=100 limit=60 list= table= names= field=3
+rounds=3 scale=100 limit=60 list= table= names= field=3 best=0
 for a in "$@"; do
 	case $a in
 	--quick) rounds=1 scale=20 ;;
@@ -24,6 +26,7 @@ for a in "$@"; do
 	--limit=*) limit=${a#*=} ;;
 	--list) list=1 ;;
 	--cpu) field=5 ;;
+	--best) best=1 ;;
 	--table) table=1 ;;
 	-*) die "unknown option $a (see the start of $0)" ;;
 	*) names="$names $a" ;;
@@ -35,7 +38,7 @@ kernel=$cache/kernel/vmlinuz out=$dir/workloads root=$dir/workloads/root initrd=
 print_table()
 {
 	. "$out/run"
-	awk -v systems="$columns" -v rounds="$rounds" -v field=$field -f "$src/workloads.awk" "$out/list" "$out/raw"
+	awk -v systems="$columns" -v rounds="$rounds" -v field=$field -v best=$best -f "$src/workloads.awk" "$out/list" "$out/raw"
 }
 if [ -n "$table" ]; then
 	[ -f "$out/raw" ] && [ -f "$out/run" ] || die "nothing has run yet"
@@ -45,15 +48,16 @@ fi
 mkdir -p "$root/dev" "$root/work" "$root/usr/bin"
 need gcc libc6-dev perl-base python3-minimal sqlite3 busybox-static cpio
 gcc -O2 -static -pthread -D_GNU_SOURCE -o "$root/init" "$src"/work/*.c -lm || die "bench/work does not compile"
-"$root/init" --list >"$out/list"
+"$root/init" --list >"$out/list.all"
 if [ -n "$names" ]; then
 	awk -v names="$names" '
 		BEGIN { n = split(names, want, " ") }
-		{ for (i = 1; i <= n; i++) if (index($1, want[i]) || $2 == want[i]) { print; next } }' "$out/list" >"$out/list.new"
-	mv "$out/list.new" "$out/list"
-	[ -s "$out/list" ] || die "no row's name has:$names"
+		{ for (i = 1; i <= n; i++) if (index($1, want[i]) || $2 == want[i]) { print; next } }' "$out/list.all" >"$out/list.new"
+	[ -s "$out/list.new" ] || die "no row's name has:$names"
+else
+	mv "$out/list.all" "$out/list.new"
 fi
-[ -z "$list" ] || { cat "$out/list"; exit 0; }
+[ -z "$list" ] || { cat "$out/list.new"; exit 0; }
 for s in $systems; do
 	case $s in
 	native) continue ;;
@@ -166,13 +170,17 @@ run()
 		boot_limit=$(($(echo "$names" | tr ',' '\n' | wc -l) * limit + 120))
 		case $1 in tcg) s=tcg ;; *) s=usekvm ;; esac
 		start_system $s "$kernel" "$initrd" "$out/pipe"
-		grep -aq 'work: done' "$out/$1-$2.console" || say "$1: the guest did not come to its end ($out/$1-$2.console)"
+		grep -aq 'work: done' "$out/$1-$2.console" || {
+			cp "$out/$1-$2.console" "$out/failed-$round-$1-$2.console"
+			say "$1: the guest did not come to its end ($out/failed-$round-$1-$2.console): $(tail -n 1 "$out/$1-$2.console" | tr -d '\r')"
+		}
 		;;
 	esac
 	wait
 }
 
-rm -f "$out/raw"
+rm -f "$out/raw" "$out"/failed-*
+mv "$out/list.new" "$out/list"
 echo "rounds=$rounds columns='$(for s in $systems; do printf '%s ' "${s%%=*}"; done)'" >"$out/run"
 for round in $(seq 1 "$rounds"); do
 	for system in $systems; do
