@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
-# The table of bench/workloads.sh: first file the list of rows (NAME GROUP CPUS), second the lines SYSTEM ROW SECONDS CHECKSUM
-# CPU-SECONDS, or a word for SECONDS; `field` is 3 or 5, which of the times; `best` the fastest and not the median. A row has a median where all its rounds have a time and the same checksum. Columns: the systems, native first; each system's ratio to
-# native; each further system's ratio to the first that is not native; the spread.
+# The table of bench/workloads.sh: first file the list of rows (NAME GROUP CPUS), second the lines SYSTEM ROW SECONDS CHECKSUM CPU-SECONDS, or a word
+# for SECONDS; `field` is 3 or 5, which of the times; `best` the fastest and not the median. A row has a time where all its rounds have one and
+# the same checksum. Columns: the systems, native first; each system's ratio to native; each further system's ratio to the first that is not
+# native; the spread.
 function sort_values(key,    n, i, k, t)
 {
 	n = count[key]
