@@ -27,6 +27,7 @@
 #define XPAGES 8192u
 #define XPAGE_HASH 1024u
 #define XQUICK 1024u
+#define XBYRIP 8192u
 #define XHOT 24u /* runs of a block before it is translated */
 
 /* Where each guest register lives; REG_NONE: in cpu.gpr. */
@@ -73,6 +74,8 @@ struct unit {
 	u64 rip;
 	const struct block *b;
 	struct unit *next; /* of the same block, at other linear addresses or in other modes */
+	u32 older;         /* index + 1: made before for the same address (by a hash) */
+	bool forwarded;    /* its thunk leads to one that came after it */
 	u32 poll, slot, flags; /* entries: with a look at requests; flags in cpu.af; flags in the host's */
 	u32 thunk, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1), from other pages. 0: none yet */
 	u32 end;
@@ -116,6 +119,7 @@ struct translate {
 	struct insn *insns;      /* pairs: the instruction and an end */
 	struct xpage *pages;
 	u32 page_hash[XPAGE_HASH];
+	u32 by_rip[XBYRIP];      /* index + 1 of the newest unit */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	struct {
 		u64 enters, mem, ops, fpu, links, indirect, polls, found, lost;

@@ -68,6 +68,7 @@ static void drop(struct cpu *c)
 	t->nsites = 1;
 	memset(t->page_hash, 0, sizeof(t->page_hash));
 	memset(t->quick, 0, sizeof(t->quick));
+	memset(t->by_rip, 0, sizeof(t->by_rip));
 	for (unsigned u = 0; u < 2; u++)
 		for (unsigned k = 0; k < 1u << CPU_JC_BITS; k++)
 			c->jc[u][k] = x_rx(t, t->t_ind);
@@ -129,6 +130,37 @@ static struct unit *match(const struct cpu *c, const struct block *b)
 	return NULL;
 }
 
+static bool is_dead(const struct translate *t, const struct unit *u)
+{
+	const struct xpage *p = &t->pages[u->id - 1];
+	return p->page->live != p->live;
+}
+
+/* The page's code has changed and u is what now stands where older units stood: links from afar that lead to them lead to u. */
+static void forward_older(struct cpu *c, struct unit *u)
+{
+	struct translate *t = c->tr;
+	u32 *h = &t->by_rip[(u->rip ^ u->rip >> 13) & (XBYRIP - 1)];
+
+	for (u32 x = *h; x; x = t->units[x - 1].older) {
+		struct unit *v = &t->units[x - 1];
+		if (v->rip != u->rip || v->mmu_idx != u->mmu_idx || !v->thunk || v->forwarded || !is_dead(t, v))
+			continue;
+		if (t->pos + THUNK_MAX > t->limit)
+			break;
+		if (!u->thunk)
+			x_unit_thunk(c, u);
+		const u32 from[3] = { v->thunk, v->far_poll, v->far }, to[3] = { u->thunk, u->far_poll, u->far };
+		for (unsigned k = 0; k < 3; k++) {
+			t->rw[from[k]] = 0xe9;
+			asm_patch(t->rw + from[k] + 1, t->rw + to[k]);
+		}
+		v->forwarded = true;
+	}
+	u->older = *h;
+	*h = (u32)(u - t->units) + 1;
+}
+
 /* May guest code run as units, as things are? */
 static bool able(const struct cpu *c)
 {
@@ -154,6 +186,7 @@ static struct unit *make(struct cpu *c, struct block *b)
 	u->id = id;
 	u->next = b->unit;
 	b->unit = u;
+	forward_older(c, u);
 	code_serialize();
 	return u;
 }
@@ -256,7 +289,7 @@ static void run_insn(struct cpu *c, const struct insn *i, u64 rip)
 	c->cur = i;
 	c->stop = 1; /* no block after it */
 #ifdef USEKVM_LOOP_DISPATCH
-	for (const struct insn *k = i; k == i;)
+	for (const struct insn *k = i; k; )
 		k = k->fn(c, k);
 #else
 	i->fn(c, i);
@@ -280,6 +313,23 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 	if (!lower(c, &d, &t->tmp[0]))
 		cpu_exit(c, CPU_EXIT_EMULATION);
 	run_insn(c, &t->tmp[0], s->rip);
+}
+
+/* An instruction that lies in two pages has no unit: done at once, and on. NULL: for the loop. */
+static struct unit *find_or_cross(struct cpu *c)
+{
+	for (;;) {
+		struct unit *u = find(c);
+		if (u || !able(c))
+			return u;
+		struct block *b = block_find(c);
+		if (!b || !b->hva2 || b->n != 1)
+			return NULL;
+		c->tr->stat.lost++;
+		run_insn(c, &b->insn[0], c->rip);
+		if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
+			return NULL;
+	}
 }
 
 /* Out of translated code, from a helper: c holds the whole state. */
@@ -319,7 +369,7 @@ static u64 go_on(struct cpu *c)
 {
 	if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
 		return leave(c);
-	struct unit *u = find(c);
+	struct unit *u = find_or_cross(c);
 	if (!u)
 		return leave(c);
 	page_known(c, u);
@@ -416,12 +466,11 @@ static bool run_unit(struct cpu *c, struct block *b)
 		}
 		if (unlikely(load_relaxed(&c->requests)))
 			return true;
-		u = find(c);
-		if (!u) {
-			t->stat.lost++;
+		u64 rip = c->rip;
+		u = find_or_cross(c);
+		if (!u)
 			return true;
-		}
-		if (generation == t->generation)
+		if (generation == t->generation && u->rip == rip)
 			link_site(c, s, u);
 	}
 }
