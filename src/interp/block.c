@@ -150,6 +150,15 @@ static void page_validate(struct cpu *c, struct code_page *p)
 	struct interp *in = c->interp;
 	u32 v = load_acquire(p->version);
 
+	if (unlikely(v != p->seen)) { /* it may have been given up as a page of code */
+		bool fresh;
+		mem_track_code(c->mem, p->hva, &fresh);
+		if (fresh) {
+			drop_own_write_tags(c, p->hva);
+			v = load_acquire(p->version);
+			p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, true) : 0;
+		}
+	}
 	if (unlikely(p->unstable) && c->ops->write_flush_done(c, p->unstable))
 		p->unstable = 0; /* and once more compared below, after that */
 	else if (likely(v == p->seen && p->gen == in->entry_gen && !p->unstable))
@@ -166,6 +175,17 @@ static void page_validate(struct cpu *c, struct code_page *p)
 	}
 	p->seen = v;
 	p->gen = in->entry_gen;
+}
+
+/* A page of code was written to, and its version is up to date. */
+void block_page_written(struct cpu *c, u64 hva)
+{
+	struct code_page *p = c->interp->pages[page_slot(hva)];
+
+	while (p && p->hva != hva)
+		p = p->next;
+	if (p ? *p->version - p->seen >= CODE_WRITES_MAX : true)
+		mem_untrack(c->mem, hva);
 }
 
 static void page_use(struct code_page *p, unsigned line)

@@ -21,6 +21,7 @@
 #define CODE_PAGES_MAX 2048
 #define CODE_PAGES_MIN 128
 #define JUMP_BITS 12
+#define CODE_WRITES_MAX 4 /* to a page of code, without a look at it between them: then it is taken for data */
 
 /* One guest page (by host address) that holds decoded code: a copy of its bytes proves that the code is still the same. */
 struct code_page {
@@ -109,6 +110,7 @@ struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch fa
 /* The instruction at off of the page, as its bytes were when its blocks were made. Not for one that goes on in the next page. FPU put. */
 struct decoded;
 enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d) hidden;
+void block_page_written(struct cpu *c, u64 hva) hidden;
 int block_init(struct cpu *c) hidden;
 void block_destroy(struct cpu *c) hidden;
 void block_flush_all(struct cpu *c) hidden;

@@ -132,7 +132,7 @@ static void after_single(struct cpu *c)
 	if (likely(!in->nsmc))
 		return;
 	for (unsigned k = 0; k < in->nsmc; k++)
-		mem_note_write(c->mem, in->smc[k]);
+		mem_note_write(c->mem, in->smc[k]), block_page_written(c, in->smc[k]);
 	in->nsmc = 0;
 	cpu_xid_flush(c);
 }

@@ -221,6 +221,19 @@ void mem_note_write(struct guest_mem *m, u64 hva_page)
 		m->ops->code_written(m);
 }
 
+void mem_untrack(struct guest_mem *m, u64 hva_page)
+{
+	u64 nr = hva_page >> PAGE_SHIFT;
+	unsigned i = nr & (BIT(LEAF_BITS) - 1);
+	struct leaf *l = leaf_of(m->track, nr);
+
+	if (!l)
+		return;
+	__atomic_fetch_and(&l->tracked[i / 64], ~BIT(i % 64), __ATOMIC_SEQ_CST);
+	/* Whoever takes the new version for granted has seen the page untracked. */
+	__atomic_fetch_add(&l->version[i], 1, __ATOMIC_SEQ_CST);
+}
+
 /* `active` and `overflow` stay: a tracker that runs at the same time must not lose them. */
 void mem_untrack_all(struct guest_mem *m)
 {
