@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The vCPU's birth, reset and end; what follows from its mode; the TLB.
+ * The vCPU's birth, reset and end; what follows from its mode.
  *
  * Invariants: after every change of CS, SS, CR0.PE, EFER.LMA, RFLAGS.VM or RFLAGS.AC cpu_update_mode() has run, so that cpl, code_size,
  * mmu_idx and tlb agree with them. TLB tags hold permissions, so everything a permission depends on (CR0.WP, CR4.SMEP, ...) flushes.
@@ -13,6 +13,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/fpu.h"
 #include "cpu/msr.h"
+#include "cpu/tlb.h"
 
 void cpu_update_mode(struct cpu *c)
 {
@@ -51,76 +52,6 @@ void cpu_set_rflags(struct cpu *c, u64 rflags)
 	c->rflags = ((u32)rflags & ~X86_ARITH) | 2;
 	if ((old ^ c->rflags) & (X86_AC | X86_VM))
 		cpu_update_mode(c);
-}
-
-void cpu_xid_flush(struct cpu *c)
-{
-	u32 *x = c->xid[0];
-
-	for (u32 n = 0; n < c->nxid; n++)
-		x[c->xid_used[n]] = 0;
-	c->nxid = 0;
-}
-
-void cpu_tlb_flush(struct cpu *c)
-{
-	struct cpu_tlbe *e = &c->tlbs[0][0];
-
-	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].rtag = e[n].wtag = e[n].xtag = cpu_tlb_none(n);
-	for (unsigned n = 0; n < MMU_COUNT; n++)
-		c->tlb_shift[n] = 0;
-	cpu_xid_flush(c);
-	c->tlb_epoch++;
-}
-
-/* A large page stands in the TLB as many small ones, and INVLPG of any address in it drops them all (SDM 3, 4.10.4.1). */
-void cpu_tlb_flush_page(struct cpu *c, gva_t va)
-{
-	for (unsigned t = 0; t < MMU_COUNT; t++) {
-		unsigned shift = c->tlb_shift[t] ? c->tlb_shift[t] : 30;
-		struct cpu_tlbe *e = c->tlbs[t];
-		u64 tag = va >> shift;
-
-		if (shift == PAGE_SHIFT) {
-			u64 none = cpu_tlb_none(tag);
-			e += tag & (CPU_TLB_SIZE - 1);
-			e->rtag = e->rtag >> shift == tag ? none : e->rtag;
-			e->wtag = e->wtag >> shift == tag ? none : e->wtag;
-			e->xtag = e->xtag >> shift == tag ? none : e->xtag;
-			continue;
-		}
-		for (unsigned n = 0; n < CPU_TLB_SIZE; n++) {
-			if (e[n].rtag >> shift == tag)
-				e[n].rtag = cpu_tlb_none(n);
-			if (e[n].wtag >> shift == tag)
-				e[n].wtag = cpu_tlb_none(n);
-			if (e[n].xtag >> shift == tag)
-				e[n].xtag = cpu_tlb_none(n);
-		}
-		cpu_xid_flush(c);
-	}
-	c->xid[0][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = c->xid[1][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
-	c->tlb_epoch++;
-}
-
-void cpu_tlb_flush_write(struct cpu *c)
-{
-	struct cpu_tlbe *e = &c->tlbs[0][0];
-
-	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].wtag = cpu_tlb_none(n);
-	c->tlb_epoch++;
-}
-
-void cpu_tlb_flush_exec(struct cpu *c)
-{
-	struct cpu_tlbe *e = &c->tlbs[0][0];
-
-	for (unsigned n = 0; n < MMU_COUNT * CPU_TLB_SIZE; n++)
-		e[n].xtag = cpu_tlb_none(n);
-	cpu_xid_flush(c);
-	c->tlb_epoch++;
 }
 
 static void reset_segs(struct cpu *c)
@@ -174,8 +105,7 @@ int cpu_init(struct cpu *c, const struct cpu_ops *ops, struct guest_mem *mem)
 	c->maxphyaddr = 36;
 	c->rsvd_pa = (BIT(52) - 1) & ~(BIT(36) - 1);
 	c->tsc_offset = 0 - host_rdtsc();
-	for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
-		c->tlbs[MMU_COUNT][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), 0 };
+	cpu_tlb_reset(c);
 	cpu_fpu_init(c);
 	cpu_reset(c, false);
 	return 0;

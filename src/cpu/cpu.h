@@ -245,7 +245,7 @@ struct cpu_msrs {
 
 /* ---- TLB of the engines: tags carry permission by being present ---- */
 
-#define CPU_TLB_BITS 10
+#define CPU_TLB_BITS 12
 #define CPU_TLB_SIZE (1u << CPU_TLB_BITS)
 /*
  * The tag of entry n of a table when it is not present. Its page is one that has another place in the table, far from n, so that no
@@ -267,6 +267,19 @@ static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
 /* One table per kind of access; which one data accesses use follows from CPL, CR4.SMAP and EFLAGS.AC. */
 enum cpu_mmu_idx { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
 
+/* What was known of another PCID when it was left (cpu/tlb.c). */
+#define CPU_TLB_CTXS 6u
+#define CPU_TLB_CTX_MAX 768u
+struct cpu_tlb_ctx {
+	bool valid;
+	u16 pcid;
+	u8 shift[MMU_COUNT]; /* as cpu.tlb_shift */
+	u32 n;
+	u64 stamp;
+	u16 where[CPU_TLB_CTX_MAX]; /* table * CPU_TLB_SIZE + entry */
+	struct cpu_tlbe e[CPU_TLB_CTX_MAX];
+};
+
 /* ---- the vCPU as an engine sees it ---- */
 
 #define CPU_XSAVE_SIZE 4096
@@ -286,6 +299,7 @@ struct translate;
 #define CPU_XSTACK (64u << 10)
 #define CPU_XPTRS 8u
 #define CPU_XID_SLOTS 4096u
+#define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 
 struct cpu {
@@ -377,11 +391,14 @@ struct cpu {
 		u64 insns, blocks, decodes, tlb_fills, code_flushes, mmio, pio, exceptions, interrupts, stubs;
 	} stat;
 	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
+	u64 tlb_used[MMU_COUNT][CPU_TLB_SIZE / 64], tlb_global[MMU_COUNT][CPU_TLB_SIZE / 64];
+	u64 tlb_stamp;
+	struct cpu_tlb_ctx tlb_ctx[CPU_TLB_CTXS];
 	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, for supervisor and user; and
 	 * where an indirect jump goes on, by a hash of its target: only a hint. */
 	u32 xid[2][CPU_XID_SLOTS];
-	u16 xid_used[2 * CPU_XID_SLOTS]; /* those that are not 0 */
-	u32 nxid;
+	u16 xid_used[2][CPU_XID_LIST]; /* which are not 0: of pages that are not global, and that are */
+	u32 nxid[2];
 	void *jc[2][1u << CPU_JC_BITS];
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;

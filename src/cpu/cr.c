@@ -6,6 +6,7 @@
  * allowed: a CPU may forget a translation at any time.
  */
 #include "cpu/cr.h"
+#include "cpu/tlb.h"
 
 #include <errno.h>
 
@@ -65,6 +66,8 @@ int cpu_set_cr0(struct cpu *c, u64 val)
 
 int cpu_set_cr3(struct cpu *c, u64 val)
 {
+	bool keep = c->cr4 & CR4_PCIDE && val & BIT(63);
+
 	if (c->cr4 & CR4_PCIDE)
 		val &= ~BIT(63);
 	if (c->efer & EFER_LMA) {
@@ -76,8 +79,12 @@ int cpu_set_cr3(struct cpu *c, u64 val)
 		if (pae_paging(c) && mmu_load_pdptrs(c, val))
 			return -EINVAL;
 	}
+	u64 old = c->cr3;
 	c->cr3 = val;
-	cpu_tlb_flush(c);
+	if (c->cr4 & CR4_PCIDE)
+		cpu_tlb_switch(c, old & 0xfff, val & 0xfff, keep);
+	else
+		cpu_tlb_flush_local(c);
 	return 0;
 }
 

@@ -8,7 +8,7 @@
 #include "cpu/cpu.h"
 
 int cpu_set_cr0(struct cpu *c, u64 val) hidden;
-int cpu_set_cr3(struct cpu *c, u64 val) hidden; /* bit 63 (no flush) allowed with CR4.PCIDE; the flush is done all the same */
+int cpu_set_cr3(struct cpu *c, u64 val) hidden; /* bit 63 (no flush) allowed with CR4.PCIDE */
 int cpu_set_cr4(struct cpu *c, u64 val) hidden;
 int cpu_set_efer(struct cpu *c, u64 val) hidden;   /* WRMSR's rules: LMA is kept, LME fixed while paging */
 int cpu_set_xcr0(struct cpu *c, u64 val) hidden;   /* XSETBV(0) */

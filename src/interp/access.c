@@ -10,6 +10,7 @@
  */
 #include "base/string.h"
 #include "cpu/cpuid.h"
+#include "cpu/tlb.h"
 #include "interp/debug.h"
 #include "interp/event.h"
 #include "interp/fast.h"
@@ -69,10 +70,14 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->host != page)
 		e->rtag = e->wtag = e->xtag = none;
 	e->host = page;
+	cpu_tlb_filled(c, idx, (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1), r.global);
 	if (r.read)
 		e->rtag = va;
 	if (r.exec)
 		e->xtag = va;
+	/* A page that has been written to will be again; unless somebody wants to hear of it. */
+	if (kind == MMU_R && r.write && !s->dirty && !(s->flags & KVM_MEM_READONLY) && !mem_is_code(c->mem, page))
+		e->wtag = va;
 	if (kind == MMU_W) {
 		memslot_mark_dirty(s, gfn);
 		if (unlikely(mem_is_code(c->mem, page))) {

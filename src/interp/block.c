@@ -18,6 +18,7 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
+#include "cpu/tlb.h"
 #include "decode/decode.h"
 #include "interp/fast.h"
 #include "interp/stub.h"
@@ -95,16 +96,6 @@ void block_flush_all(struct cpu *c)
 
 /* ---- pages ---- */
 
-static void drop_own_write_tags(struct cpu *c, u64 hva)
-{
-	for (unsigned x = 0; x < MMU_COUNT; x++)
-		for (unsigned k = 0; k < CPU_TLB_SIZE; k++) {
-			struct cpu_tlbe *e = &c->tlbs[x][k];
-			if (e->host == hva)
-				e->wtag = cpu_tlb_none(k);
-		}
-}
-
 static unsigned page_slot(u64 hva)
 {
 	return (hva >> PAGE_SHIFT) & (CODE_PAGES_MAX - 1);
@@ -124,7 +115,7 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	p = &in->page_pool[in->npages++];
 	p->hva = hva;
 	p->version = mem_track_code(c->mem, hva, &was_new);
-	drop_own_write_tags(c, hva);
+	cpu_tlb_protect(c, hva);
 	p->seen = load_acquire(p->version);
 	p->gen = in->entry_gen;
 	p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, was_new) : 0;
@@ -154,7 +145,7 @@ static void page_validate(struct cpu *c, struct code_page *p)
 		bool fresh;
 		mem_track_code(c->mem, p->hva, &fresh);
 		if (fresh) {
-			drop_own_write_tags(c, p->hva);
+			cpu_tlb_protect(c, p->hva);
 			v = load_acquire(p->version);
 			p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, true) : 0;
 		}

@@ -5,6 +5,7 @@
 #include "base/cache.h"
 #include "cpu/cpuid.h"
 #include "cpu/cr.h"
+#include "cpu/tlb.h"
 #include "interp/access.h"
 #include "interp/debug.h"
 #include "interp/event.h"
@@ -242,8 +243,15 @@ void op_invpcid(struct cpu *c, const struct insn *i)
 		if (type == 0 && !cpu_canonical(c, d[1]))
 			cpu_gp(c, 0);
 	}
-	if (type == 0)
+	bool present = !(c->cr4 & CR4_PCIDE) || d[0] == (c->cr3 & 0xfff);
+	if (type == 0 && present)
 		cpu_tlb_flush_page(c, d[1]);
+	else if (type == 1 && present)
+		cpu_tlb_flush_local(c);
+	else if (type < 2)
+		cpu_tlb_flush_pcid(c, (u16)d[0]);
+	else if (type == 3)
+		cpu_tlb_flush_locals(c);
 	else
 		cpu_tlb_flush(c);
 }

@@ -15,6 +15,7 @@
 #include "base/process.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
+#include "cpu/tlb.h"
 #include "interp/event.h"
 #include "interp/fast.h"
 #include "interp/ops.h"
@@ -107,17 +108,7 @@ static u32 *xid_of(struct cpu *c, u64 rip, bool user)
 
 static void page_known(struct cpu *c, const struct unit *u)
 {
-	u32 *x = xid_of(c, u->rip, u->user);
-
-	if (*x == u->id)
-		return;
-	/* INVLPG clears single ones and leaves them in the list: one slot can stand there twice, but the list cannot overflow for long. */
-	if (!*x) {
-		if (c->nxid == ARRAY_SIZE(c->xid_used))
-			cpu_xid_flush(c);
-		c->xid_used[c->nxid++] = (u16)(x - c->xid[0]);
-	}
-	*x = u->id;
+	cpu_xid_set(c, u->rip, u->user, u->id);
 }
 
 /* ---- making and finding ---- */

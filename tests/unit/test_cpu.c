@@ -2,7 +2,7 @@
 /*
  * cpu/: CPUID lists, MSR rules, control register rules.
  *
- * LINK: cpu/cpu.c cpu/cr.c cpu/cpuid.c cpu/msr.c cpu/fpu.c
+ * LINK: cpu/cpu.c cpu/tlb.c cpu/cr.c cpu/cpuid.c cpu/msr.c cpu/fpu.c
  */
 #include <errno.h>
 #include <setjmp.h>

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The engines' TLB: dropping translations, and keeping those of other process contexts (PCIDs).
+ *
+ * Invariants
+ *  - A bit of tlb_used is set for every entry that has a tag; one of tlb_global for those of global pages. So dropping costs what is there.
+ *  - tlb_ctx holds entries of other PCIDs, never global ones: MOV to CR3 puts the present ones away and fetches those of the new PCID, if
+ *    they are still good. Whatever drops more than one context's translations drops the ones put away too.
+ *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
+ */
+#include "cpu/tlb.h"
+
+#define WORDS (CPU_TLB_SIZE / 64)
+
+/* ---- what translated code knows of pages of code ---- */
+
+static void xid_clear(struct cpu *c, unsigned list)
+{
+	u32 *x = c->xid[0];
+
+	for (u32 n = 0; n < c->nxid[list]; n++)
+		x[c->xid_used[list][n]] = 0;
+	c->nxid[list] = 0;
+}
+
+void cpu_xid_flush(struct cpu *c)
+{
+	xid_clear(c, 0);
+	xid_clear(c, 1);
+}
+
+void cpu_xid_set(struct cpu *c, gva_t page, bool user, u32 id)
+{
+	u32 slot = user * CPU_XID_SLOTS + ((page >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
+	unsigned n = (page >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+	u32 *x = &c->xid[0][slot];
+
+	if (*x == id)
+		return;
+	const struct cpu_tlbe *e = &c->tlbs[MMU_KERNEL][n];
+	unsigned list = !user && e->xtag == (page & PAGE_MASK) && c->tlb_global[MMU_KERNEL][n / 64] & BIT(n % 64);
+	/* A slot whose entry went by INVLPG is still in a list and gets into it again; so it may, and in the other one too. */
+	if (c->nxid[list] == CPU_XID_LIST)
+		cpu_xid_flush(c);
+	c->xid_used[list][c->nxid[list]++] = (u16)slot;
+	*x = id;
+}
+
+/* Pages of code go with the large page that they are a part of. */
+static void xid_clear_range(struct cpu *c, gva_t va, unsigned shift)
+{
+	u32 n = 1u << (shift - PAGE_SHIFT), first = (u32)(va >> PAGE_SHIFT) & ~(n - 1) & (CPU_XID_SLOTS - 1);
+
+	if (n >= CPU_XID_SLOTS) {
+		cpu_xid_flush(c);
+		return;
+	}
+	for (u32 k = first; k < first + n; k++)
+		c->xid[0][k] = c->xid[1][k] = 0;
+}
+
+/* ---- entries ---- */
+
+static void entry_clear(struct cpu_tlbe *e, unsigned n)
+{
+	e->rtag = e->wtag = e->xtag = cpu_tlb_none(n);
+}
+
+void cpu_tlb_reset(struct cpu *c)
+{
+	for (unsigned t = 0; t <= MMU_COUNT; t++)
+		for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
+			c->tlbs[t][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), 0 };
+}
+
+static void contexts_drop(struct cpu *c)
+{
+	for (unsigned k = 0; k < CPU_TLB_CTXS; k++)
+		c->tlb_ctx[k].valid = false;
+}
+
+void cpu_tlb_flush(struct cpu *c)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++) {
+		for (unsigned w = 0; w < WORDS; w++) {
+			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				entry_clear(&c->tlbs[t][n], n);
+			}
+			c->tlb_used[t][w] = c->tlb_global[t][w] = 0;
+		}
+		c->tlb_shift[t] = 0;
+	}
+	contexts_drop(c);
+	cpu_xid_flush(c);
+	c->tlb_epoch++;
+}
+
+/* Everything but global pages leaves the tables; into x, if there is one. */
+static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++)
+		for (unsigned w = 0; w < WORDS; w++) {
+			for (u64 m = c->tlb_used[t][w] & ~c->tlb_global[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				if (x && x->n < CPU_TLB_CTX_MAX) {
+					x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
+					x->e[x->n++] = c->tlbs[t][n];
+				}
+				entry_clear(&c->tlbs[t][n], n);
+			}
+			c->tlb_used[t][w] &= c->tlb_global[t][w];
+		}
+	if (x)
+		for (unsigned t = 0; t < MMU_COUNT; t++)
+			x->shift[t] = c->tlb_shift[t];
+	for (unsigned t = 0; t < MMU_COUNT; t++) {
+		u64 left = 0;
+		for (unsigned w = 0; w < WORDS; w++)
+			left |= c->tlb_used[t][w];
+		if (!left)
+			c->tlb_shift[t] = 0;
+	}
+	xid_clear(c, 0);
+	c->tlb_epoch++;
+}
+
+void cpu_tlb_flush_local(struct cpu *c)
+{
+	locals_leave(c, NULL);
+}
+
+void cpu_tlb_flush_locals(struct cpu *c)
+{
+	locals_leave(c, NULL);
+	contexts_drop(c);
+}
+
+static struct cpu_tlb_ctx *context(struct cpu *c, u16 pcid)
+{
+	for (unsigned k = 0; k < CPU_TLB_CTXS; k++)
+		if (c->tlb_ctx[k].valid && c->tlb_ctx[k].pcid == pcid)
+			return &c->tlb_ctx[k];
+	return NULL;
+}
+
+void cpu_tlb_flush_pcid(struct cpu *c, u16 pcid)
+{
+	struct cpu_tlb_ctx *x = context(c, pcid);
+
+	if (x)
+		x->valid = false;
+}
+
+static struct cpu_tlb_ctx *context_new(struct cpu *c, u16 pcid)
+{
+	struct cpu_tlb_ctx *best = &c->tlb_ctx[0];
+
+	for (unsigned k = 0; k < CPU_TLB_CTXS; k++) {
+		struct cpu_tlb_ctx *x = &c->tlb_ctx[k];
+		if (!x->valid) {
+			best = x;
+			break;
+		}
+		if (x->stamp < best->stamp)
+			best = x;
+	}
+	best->valid = true;
+	best->pcid = pcid;
+	best->n = 0;
+	best->stamp = ++c->tlb_stamp;
+	return best;
+}
+
+static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
+{
+	for (u32 k = 0; k < x->n; k++) {
+		unsigned t = x->where[k] / CPU_TLB_SIZE, n = x->where[k] % CPU_TLB_SIZE;
+		c->tlbs[t][n] = x->e[k];
+		c->tlb_used[t][n / 64] |= BIT(n % 64);
+		c->tlb_global[t][n / 64] &= ~BIT(n % 64);
+	}
+	for (unsigned t = 0; t < MMU_COUNT; t++)
+		c->tlb_shift[t] = MAX(c->tlb_shift[t], x->shift[t]);
+	x->valid = false;
+}
+
+void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep)
+{
+	struct cpu_tlb_ctx *x;
+
+	if (from == to) {
+		if (!keep)
+			cpu_tlb_flush_local(c);
+		return;
+	}
+	locals_leave(c, context_new(c, from));
+	x = context(c, to);
+	if (x && keep)
+		fetch(c, x);
+	else if (x)
+		x->valid = false;
+}
+
+/* A large page stands in the TLB as many small ones, and INVLPG of any address in it drops them all (SDM 3, 4.10.4.1). */
+void cpu_tlb_flush_page(struct cpu *c, gva_t va)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++) {
+		unsigned shift = c->tlb_shift[t] ? c->tlb_shift[t] : 30;
+		u64 tag = va >> shift;
+
+		if (shift == PAGE_SHIFT) {
+			unsigned n = tag & (CPU_TLB_SIZE - 1);
+			struct cpu_tlbe *e = &c->tlbs[t][n];
+			if (e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag)
+				entry_clear(e, n);
+			continue;
+		}
+		for (unsigned w = 0; w < WORDS; w++)
+			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				struct cpu_tlbe *e = &c->tlbs[t][n];
+				if (e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag)
+					entry_clear(e, n);
+			}
+		xid_clear_range(c, va, shift);
+	}
+	c->xid[0][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = c->xid[1][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
+	c->tlb_epoch++;
+}
+
+void cpu_tlb_flush_write(struct cpu *c)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++)
+		for (unsigned w = 0; w < WORDS; w++)
+			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				c->tlbs[t][n].wtag = cpu_tlb_none(n);
+			}
+	contexts_drop(c);
+	c->tlb_epoch++;
+}
+
+void cpu_tlb_flush_exec(struct cpu *c)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++)
+		for (unsigned w = 0; w < WORDS; w++)
+			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				c->tlbs[t][n].xtag = cpu_tlb_none(n);
+			}
+	contexts_drop(c);
+	cpu_xid_flush(c);
+	c->tlb_epoch++;
+}
+
+void cpu_tlb_protect(struct cpu *c, u64 host_page)
+{
+	for (unsigned t = 0; t < MMU_COUNT; t++)
+		for (unsigned w = 0; w < WORDS; w++)
+			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
+				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
+				if (c->tlbs[t][n].host == host_page)
+					c->tlbs[t][n].wtag = cpu_tlb_none(n);
+			}
+	for (unsigned k = 0; k < CPU_TLB_CTXS; k++) {
+		struct cpu_tlb_ctx *x = &c->tlb_ctx[k];
+		for (u32 n = 0; x->valid && n < x->n; n++)
+			if (x->e[n].host == host_page)
+				x->e[n].wtag = cpu_tlb_none(x->where[n]);
+	}
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Dropping translations from the engines' TLB (struct cpu.tlbs). Every function also makes stale what was derived from them (tlb_epoch,
+ * xid). The vCPU's own thread only.
+ */
+#ifndef USEKVM_CPU_TLB_H
+#define USEKVM_CPU_TLB_H
+
+#include "cpu/cpu.h"
+
+/* Once, on zeroed memory: all entries empty, and the table that always is. */
+void cpu_tlb_reset(struct cpu *c) hidden;
+/* All but global pages, of the present context; of every context. */
+void cpu_tlb_flush_local(struct cpu *c) hidden;
+void cpu_tlb_flush_locals(struct cpu *c) hidden;
+/* Of a context that is not the present one. */
+void cpu_tlb_flush_pcid(struct cpu *c, u16 pcid) hidden;
+/* MOV to CR3 with CR4.PCIDE. keep: what is known of `to` is still good. */
+void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep) hidden;
+/* Every write translation to this host page: it has become a page of code. */
+void cpu_tlb_protect(struct cpu *c, u64 host_page) hidden;
+/* Entry n of table t was filled. */
+static always_inline void cpu_tlb_filled(struct cpu *c, unsigned t, unsigned n, bool global)
+{
+	u64 bit = BIT(n % 64);
+
+	c->tlb_used[t][n / 64] |= bit;
+	if (global)
+		c->tlb_global[t][n / 64] |= bit;
+	else
+		c->tlb_global[t][n / 64] &= ~bit;
+}
+/* The code that stands at this page is the translator's number id. Only right after the page was looked up for fetching. */
+void cpu_xid_set(struct cpu *c, gva_t page, bool user, u32 id) hidden;
+
+#endif
