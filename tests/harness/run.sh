@@ -8,13 +8,16 @@
 # KVM_REFEREE=1), regress/NAME, debug/NAME (the library's debug build), cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP,
 # boot/MACHINE, vfio/MODE.
 # A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
+# Tests of what guests see (api, guest, hostile, smp, fuzz) run once more for each engine of $ENGINES: "guest/real [translate]".
 # A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.
-# Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES.
+# Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES,
+# ENGINES (interp translate; empty for the default engine alone).
 build=${1:?usage: run.sh BUILD [WORD...]}
 shift
 src=$(cd "$(dirname "$0")/../.." && pwd)
 build=$(cd "$build" && pwd) || exit 2
 words="$*"
+engines=${ENGINES-interp translate}
 usekvm=$build/usekvm
 # How a command gets KVM. AddressSanitizer's library must come before ours to see the heap, so the launcher is left out then.
 kvm="$usekvm --"
@@ -46,8 +49,23 @@ clear_line()
 	[ $tty = 0 ] || printf '\r\033[K'
 }
 
-# run NAME SECONDS COMMAND...
+# run NAME SECONDS COMMAND...: with the engine that is the default and, where guest code is what is tested, with the others.
 run()
+{
+	run_one "$@"
+	case $1 in
+	api/* | guest/* | hostile/* | smp/* | fuzz/*)
+		test_name=$1 seconds_allowed=$2
+		shift 2
+		for e in $engines; do
+			run_one "$test_name [$e]" "$seconds_allowed" env USEKVM_ENGINE="$e" "$@"
+		done
+		;;
+	esac
+}
+
+# run_one NAME SECONDS COMMAND...
+run_one()
 {
 	name=$1 limit=$2
 	shift 2
@@ -70,7 +88,7 @@ run()
 		;;
 	*)
 		fail=$((fail + 1))
-		failed="$failed $name"
+		failed="$failed $(echo "$name" | tr -d ' ')"
 		clear_line
 		case $rc in
 		124 | 137) echo "FAILED  $name: still running after ${limit}s" ;;
