@@ -40,13 +40,17 @@ static void put_counter(struct out *o, const char *fmt, const struct counter *c,
 		put(o, fmt, "guest_us", val / 1000);
 	else if (c->index == KSTAT_VMM_TSC)
 		put(o, fmt, "vmm_us", val / 1000);
+	else if (c->index == KSTAT_X0 + XS_MAKE_TSC)
+		put(o, fmt, "unit_making_us", val / 1000);
+	else if (c->index == KSTAT_X0 + XS_RUN_TSC)
+		put(o, fmt, "unit_running_us", val / 1000);
 	else
 		put(o, fmt, c->name, val);
 }
 
 static void put_all(struct out *o, const u64 *sum, unsigned vms, unsigned vcpus, bool json)
 {
-	const char *fmt = json ? "  \"%s\": %llu,\n" : "%-20s %llu\n", *comma = "";
+	const char *fmt = json ? "  \"%s\": %llu,\n" : "%-22s %llu\n", *comma = "";
 
 	if (json)
 		put(o, "%s\n", "{", 0);
@@ -64,7 +68,7 @@ static void put_all(struct out *o, const u64 *sum, unsigned vms, unsigned vcpus,
 			continue;
 		if (json)
 			put(o, "%s", comma, 0);
-		put(o, json ? "\n    \"%s\": %llu" : "exit %-15s %llu\n", name + sizeof(EXIT) - 1, counter_value(&counters[i], sum));
+		put(o, json ? "\n    \"%s\": %llu" : "exit %-17s %llu\n", name + sizeof(EXIT) - 1, counter_value(&counters[i], sum));
 		comma = ",";
 	}
 	if (json)

@@ -280,6 +280,30 @@ struct cpu_tlb_ctx {
 	struct cpu_tlbe e[CPU_TLB_CTX_MAX];
 };
 
+/* ---- what the engines count beside cpu.stat, in the order of devices/counters.c ---- */
+
+enum cpu_xstat {
+	XS_UNITS,           /* translated */
+	XS_BYTES,           /* of host code */
+	XS_MAKE_TSC,        /* spent on that */
+	XS_RECYCLINGS,      /* all units dropped: no room, or other code of the interpreter's */
+	XS_RUN_TSC,         /* in units and what they call, if process_timing */
+	XS_ENTRIES,         /* from C */
+	XS_LINKS,           /* jumps that lead to another unit from now on */
+	XS_INDIRECT,        /* indirect jumps whose target was not at hand */
+	XS_POLLS,           /* ways out because something was requested */
+	XS_SLOW,            /* accesses that missed the TLB's tags */
+	XS_FPU,             /* guest vector state brought into registers for a unit */
+	XS_FALL_INSN,       /* to the interpreter: no host form */
+	XS_FALL_ACCESS,     /* ...: operand across pages, outside RAM, of several parts */
+	XS_FALL_FPU,        /* ...: vector instruction that raises */
+	XS_FALL_MODE,       /* ...: hot code in a mode without translation */
+	XS_FALL_CROSSING,   /* ...: hot instruction that lies in two pages */
+	XS_FALL_ALONE,      /* ...: run alone for an access outside RAM or a write to code */
+	XS_FALL_DEBUG,      /* ...: run alone for single step, breakpoints, an interrupt shadow */
+	XS_COUNT
+};
+
 /* ---- the vCPU as an engine sees it ---- */
 
 #define CPU_XSAVE_SIZE 4096
@@ -402,6 +426,8 @@ struct cpu {
 	void *jc[2][1u << CPU_JC_BITS];
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;
+	u64 xstat[XS_COUNT];
+	u64 x_since;           /* TSC when translated code was entered, if times are counted */
 };
 
 /* ---- helpers every level above uses ---- */

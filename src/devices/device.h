@@ -53,7 +53,7 @@ struct counter {
 	s16 exponent;
 	bool tsc;   /* counted in ticks of the host's TSC: shown as ns */
 };
-#define COUNTERS_MAX 48
+#define COUNTERS_MAX 64
 #define COUNTER_NAME 48 /* bytes, with the final 0 */
 extern const struct counter counters[] hidden;
 extern const unsigned ncounters hidden;

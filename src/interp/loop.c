@@ -163,6 +163,7 @@ static void run_single(struct cpu *c)
 	struct interp *in = c->interp;
 	bool tf = c->rflags & X86_TF, rf = c->rflags & X86_RF, vmm_step = c->gdbg.flags & KVM_GUESTDBG_SINGLESTEP;
 
+	c->xstat[in->want_single ? XS_FALL_ALONE : XS_FALL_DEBUG]++;
 	in->want_single = false;
 	in->shadow = c->ev.shadow;
 	in->watch_hits = 0;
@@ -275,6 +276,10 @@ static bool unwound(struct cpu *c)
 	struct interp *in = c->interp;
 
 	uncount(c);
+	if (c->x_since) {
+		c->xstat[XS_RUN_TSC] += host_rdtsc() - c->x_since;
+		c->x_since = 0;
+	}
 	if (c->unwind == UNWIND_SINGLE) {
 		in->want_single = true;
 		c->single = false;

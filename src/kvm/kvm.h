@@ -187,7 +187,7 @@ int kvm_create_irqchip(struct kvm *kvm) hidden;
 int kvm_split_irqchip(struct kvm *kvm, u64 pins) hidden;
 int kvm_set_memory_region(struct kvm *kvm, const struct kvm_memory_region *r) hidden;
 /* Counters of all VMs of the process, those that are gone included. */
-enum { KSTAT_EXIT0, KSTAT_RUNS = KVM_EXIT_REASONS, KSTAT_INTR, KSTAT_HALTS, KSTAT_GUEST_TSC, KSTAT_VMM_TSC, KSTAT_CPU0, KSTAT_WBINVD = KSTAT_CPU0 + 10, KSTAT_FLUSHES, KSTAT_LINES, KSTAT_COUNT };
+enum { KSTAT_EXIT0, KSTAT_RUNS = KVM_EXIT_REASONS, KSTAT_INTR, KSTAT_HALTS, KSTAT_GUEST_TSC, KSTAT_VMM_TSC, KSTAT_CPU0, KSTAT_WBINVD = KSTAT_CPU0 + 10, KSTAT_FLUSHES, KSTAT_LINES, KSTAT_X0, KSTAT_COUNT = KSTAT_X0 + XS_COUNT };
 void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus) hidden;
 /* Adds those of one vCPU; of all vCPUs of a VM. */
 void vcpu_stats_add(const struct kvm_vcpu *v, u64 sum[KSTAT_COUNT]) hidden;

@@ -133,6 +133,8 @@ void vcpu_stats_add(const struct kvm_vcpu *v, u64 sum[KSTAT_COUNT])
 	sum[KSTAT_LINES] += load_relaxed(&v->stat.lines);
 	for (unsigned i = 0; i < ARRAY_SIZE(cpu); i++)
 		sum[KSTAT_CPU0 + i] += load_relaxed(cpu[i]);
+	for (unsigned i = 0; i < XS_COUNT; i++)
+		sum[KSTAT_X0 + i] += load_relaxed(&v->cpu.xstat[i]);
 }
 
 void kvm_stats_add(struct kvm *kvm, u64 sum[KSTAT_COUNT])

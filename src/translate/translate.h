@@ -121,10 +121,7 @@ struct translate {
 	u32 page_hash[XPAGE_HASH];
 	u32 by_rip[XBYRIP];      /* index + 1 of the newest unit */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
-	struct {
-		u64 enters, mem, ops, fpu, links, indirect, polls, found, lost;
-		u64 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter on a unit's behalf, by mnemonic */
-	} stat;
+	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
 	size_t bytes;            /* of this whole reservation */
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };

@@ -62,6 +62,7 @@ static void drop(struct cpu *c)
 	u32 n = load_relaxed(&c->mem->engines);
 	u32 share = XCODE_SIZE / (n ? n : 1);
 
+	c->xstat[XS_RECYCLINGS] += !!t->nunits;
 	t->limit = MAX(share, XCODE_MIN);
 	t->generation++;
 	t->pos = t->first;
@@ -163,7 +164,9 @@ static struct unit *make(struct cpu *c, struct block *b)
 	struct translate *t = c->tr;
 	bool fall;
 
+	u64 since = host_rdtsc();
 	if (b->hva2 || full(t)) {
+		c->xstat[XS_FALL_CROSSING] += !!b->hva2;
 		if (!b->hva2)
 			cpu_request(c, CPU_REQ_CODE);
 		return NULL;
@@ -179,6 +182,9 @@ static struct unit *make(struct cpu *c, struct block *b)
 	b->unit = u;
 	forward_older(c, u);
 	code_serialize();
+	c->xstat[XS_UNITS]++;
+	c->xstat[XS_BYTES] += u->end - u->poll;
+	c->xstat[XS_MAKE_TSC] += host_rdtsc() - since;
 	return u;
 }
 
@@ -196,7 +202,6 @@ static struct unit *find(struct cpu *c)
 		return NULL;
 	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && *xid_of(c, u->rip, u->user) == u->id)
 		return u;
-	c->tr->stat.found++;
 	struct block *b = block_find(c);
 	u = b ? match(c, b) : NULL;
 	if (u)
@@ -260,6 +265,7 @@ static void link_site(struct cpu *c, struct site *s, struct unit *u)
 	if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
 		if (from->id != u->id || !link_near(t, s, u))
 			link_far(c, s, u);
+		c->xstat[XS_LINKS] += s->linked;
 		code_serialize();
 	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC && far_entry(c, u)) {
 		c->jc[u->user][(u->rip ^ u->rip >> 11) & ((1u << CPU_JC_BITS) - 1)] = x_rx(t, u->thunk);
@@ -316,7 +322,7 @@ static struct unit *find_or_cross(struct cpu *c)
 		struct block *b = block_find(c);
 		if (!b || !b->hva2 || b->n != 1)
 			return NULL;
-		c->tr->stat.lost++;
+		c->xstat[XS_FALL_CROSSING]++;
 		run_insn(c, &b->insn[0], c->rip);
 		if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
 			return NULL;
@@ -339,14 +345,16 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 
 	if (s->absolute)
 		la = s->la;
-	t->stat.mem++;
+	c->xstat[XS_SLOW]++;
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
 	t->dummy.seg = s->seg;
 	c->cur = &t->dummy;
 	if (!s->masked && !(la & s->align))
 		p = s->write ? slow_wptr(c, la, s->size) : slow_rptr(c, la, s->size);
-	if (!p)
+	if (!p) {
+		c->xstat[XS_FALL_ACCESS]++;
 		run_site_insn(c, s);
+	}
 	if (live)
 		cpu_fpu_get(c);
 	c->x_ret = (u64)p;
@@ -378,14 +386,17 @@ u64 x_slow_op(struct cpu *c, u32 site)
 		return leave(c);
 	}
 	if (s->kind == SITE_FPU) {
-		if (s->size & ~c->fpu_ok)
+		if (s->size & ~c->fpu_ok) {
+			c->xstat[XS_FALL_FPU]++;
 			run_site_insn(c, s); /* raises */
+		}
+		c->xstat[XS_FPU]++;
 		cpu_fpu_get(c);
 		return (u64)x_rx(t, s->hit);
 	}
 	const struct insn *i = &t->insns[2 * s->insn];
-	t->stat.ops++;
-	t->stat.op[i->mnem]++;
+	c->xstat[XS_FALL_INSN]++;
+	t->op[i->mnem]++;
 	run_insn(c, i, s->rip);
 	if (s->ends)
 		return go_on(c);
@@ -414,7 +425,7 @@ static u32 enter(struct cpu *c, const struct unit *u)
 {
 	u64 (*fn)(struct cpu *, void *) = (u64(*)(struct cpu *, void *))x_rx(c->tr, c->tr->t_enter);
 
-	c->tr->stat.enters++;
+	c->xstat[XS_ENTRIES]++;
 	page_known(c, u);
 	c->cur = NULL;
 	return (u32)fn(c, x_rx(c->tr, u->flags));
@@ -425,6 +436,7 @@ static struct unit *wanted(struct cpu *c, struct block *b)
 	if (!b->unit && b->heat && --b->heat)
 		return NULL;
 	if (!able(c)) {
+		c->xstat[XS_FALL_MODE]++;
 		b->heat = b->unit ? 1 : 8;
 		return NULL;
 	}
@@ -435,7 +447,7 @@ static struct unit *wanted(struct cpu *c, struct block *b)
 	return u;
 }
 
-static bool run_unit(struct cpu *c, struct block *b)
+static bool run_units(struct cpu *c, struct block *b)
 {
 	struct translate *t = c->tr;
 	struct unit *u = wanted(c, b);
@@ -448,7 +460,8 @@ static bool run_unit(struct cpu *c, struct block *b)
 			return true;
 		u32 generation = t->generation;
 		struct site *s = &t->sites[n];
-		t->stat.links += s->kind == SITE_LINK, t->stat.indirect += s->kind == SITE_IND, t->stat.polls += s->kind == SITE_POLL;
+		c->xstat[XS_INDIRECT] += s->kind == SITE_IND;
+		c->xstat[XS_POLLS] += s->kind == SITE_POLL;
 		if (s->kind == SITE_IND) {
 			if (unlikely(!canonical(c, c->rip)))
 				bad_target(c, s);
@@ -464,6 +477,17 @@ static bool run_unit(struct cpu *c, struct block *b)
 		if (generation == t->generation && u->rip == rip)
 			link_site(c, s, u);
 	}
+}
+
+static bool run_unit(struct cpu *c, struct block *b)
+{
+	if (likely(!process_timing))
+		return run_units(c, b);
+	c->x_since = host_rdtsc(); /* whoever unwinds counts in our place */
+	bool ran = run_units(c, b);
+	c->xstat[XS_RUN_TSC] += host_rdtsc() - c->x_since;
+	c->x_since = 0;
+	return ran;
 }
 
 /* ---- host faults ---- */
