@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What exists once for each process and not for each VM: the host's TSC frequency, the list of VMs, and whether times are to be counted. With the
- * log levels and the signal table it is all the state at file scope below preload/.
+ * log levels, the signal table and the perf map it is all the state at file scope below preload/.
  */
 #ifndef USEKVM_BASE_PROCESS_H
 #define USEKVM_BASE_PROCESS_H

@@ -94,6 +94,16 @@ void *sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off)
 	return p;
 }
 
+void *sys_mmap_again(void *shared, size_t len)
+{
+	if (inject_fault(ENOMEM))
+		return (void *)-ENOMEM;
+	void *p = (void *)sys6(SYS_mremap, (long)shared, 0, (long)len, 1 /* MREMAP_MAYMOVE */, 0, 0);
+	if (!sys_is_err(p))
+		live_add(LIVE_MAPPING, 1);
+	return p;
+}
+
 int sys_munmap(void *addr, size_t len)
 {
 	live_add(LIVE_MAPPING, -1);

@@ -33,6 +33,7 @@ int sys_ftruncate(int fd, u64 size) hidden;
 int sys_ioctl(int fd, unsigned long req, void *arg) hidden;
 int sys_dup_cloexec(int fd) hidden;
 void *sys_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t off) hidden; /* -errno as pointer: sys_is_err() */
+void *sys_mmap_again(void *shared, size_t len) hidden; /* a second mapping of the same shared memory, elsewhere */
 int sys_munmap(void *addr, size_t len) hidden;
 int sys_mprotect(void *addr, size_t len, int prot) hidden;
 int sys_madvise(void *addr, size_t len, int advice) hidden;

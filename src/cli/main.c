@@ -24,10 +24,11 @@ static const char help[] =
 	"\n"
 	"Runs COMMAND with a /dev/kvm of its own, made in user space: no hardware virtualization is needed.\n"
 	"\n"
-	"  --engine=NAME     interp or auto (default: the best there is, now the interpreter)\n"
+	"  --engine=NAME     interp or auto (default: both, the translator for hot code)\n"
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
+	"  --perf-map[=FILE] write /tmp/perf-PID.map, for perf to name the guest's code; FILE: the guest's System.map\n"
 	"  --plugin=FILE.so[,ARGS]\n"
 	"                    load a plug-in into COMMAND (usekvm/plugin.h); may be given several times\n"
 	"  --help            this text\n"
@@ -49,7 +50,7 @@ void complain(const char *fmt, ...)
 }
 
 struct options {
-	const char *engine, *log, *stats;
+	const char *engine, *log, *stats, *perf_map;
 	char *plugins; /* as USEKVM_PLUGINS has them: one a line, FILE[,ARGS] */
 };
 
@@ -87,6 +88,16 @@ static int add_plugin(char **all, const char *value)
 	return 0;
 }
 
+/* "-" stands for no file. It becomes absolute, since COMMAND may change its folder. */
+static int add_perf_map(const char **out, const char *value)
+{
+	*out = *value ? realpath(value, NULL) : "-";
+	if (!*value || (*out && !access(*out, R_OK)))
+		return 0;
+	complain("System.map '%s': %s", value, strerror(errno));
+	return -1;
+}
+
 static int usage_error(const char *arg)
 {
 	complain("option '%s' is unknown or lacks its value; see usekvm --help", arg);
@@ -117,7 +128,10 @@ static int parse(int argc, char **argv, struct options *o)
 			o->log = v;
 		else if ((v = value_of(arg, "--stats", true)))
 			o->stats = *v ? v : "-";
-		else if ((v = value_of(arg, "--plugin", false))) {
+		else if ((v = value_of(arg, "--perf-map", true))) {
+			if (add_perf_map(&o->perf_map, v))
+				return -EXIT_CANNOT;
+		} else if ((v = value_of(arg, "--plugin", false))) {
 			if (add_plugin(&o->plugins, v))
 				return -EXIT_CANNOT;
 		} else
@@ -193,6 +207,7 @@ int main(int argc, char **argv)
 	set("USEKVM_ENGINE", o.engine);
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);
+	set("USEKVM_PERF_MAP", o.perf_map);
 	set("USEKVM_PLUGINS", o.plugins);
 	execv(command, argv + at);
 	complain("%s: %s", command, strerror(errno));

@@ -11,6 +11,7 @@
 #include "base/inject.h"
 #include "base/string.h"
 #include "base/sys.h"
+#include "translate/engine.h"
 
 static struct kvm *vf_kvm(struct vfile *vf)
 {
@@ -157,13 +158,24 @@ static void add_vm(struct process_node *n, u64 *sum)
 	sum[KSTAT_COUNT + 1] += nvcpus;
 }
 
+/* For one that is still there. */
+static void add_live_vm(struct process_node *n, u64 *sum)
+{
+	struct kvm *kvm = container_of(n, struct kvm, node);
+	u32 nvcpus = load_acquire(&kvm->nvcpus);
+
+	add_vm(n, sum);
+	for (u32 i = 0; i < nvcpus; i++)
+		translate_report(&kvm->vcpus[i]->cpu);
+}
+
 _Static_assert(KSTAT_COUNT + 2 <= PROCESS_TOTALS, "totals");
 
 void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus)
 {
 	u64 all[PROCESS_TOTALS];
 
-	process_sum(all, add_vm);
+	process_sum(all, add_live_vm);
 	memcpy(sum, all, KSTAT_COUNT * sizeof(u64));
 	*vms = (unsigned)all[KSTAT_COUNT];
 	*vcpus = (unsigned)all[KSTAT_COUNT + 1];

@@ -12,6 +12,7 @@
 
 #include "api/api.h"
 #include "base/log.h"
+#include "base/perfmap.h"
 #include "base/inject.h"
 #include "base/process.h"
 #include "base/sig.h"
@@ -41,6 +42,7 @@ static void in_child(void)
 	vfile_forked();
 	sig_forked();
 	process_forked();
+	perf_map_forked();
 	vfio_groups_forked();
 	live_forked();
 	kvm_used = false;
@@ -50,6 +52,7 @@ static __attribute__((constructor)) void usekvm_start(void)
 {
 	const char *spec = getenv("USEKVM_LOG"), *file = getenv("USEKVM_LOG_FILE");
 	const char *engine = getenv("USEKVM_ENGINE"), *stats = getenv("USEKVM_STATS"), *bad = NULL;
+	const char *perf_map = getenv("USEKVM_PERF_MAP");
 	int saved = errno;
 
 	if (file && *file && log_set_file(file) < 0)
@@ -62,6 +65,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 		process_engine = ENGINE_TRANSLATE;
 	else if (engine && *engine && strcmp(engine, "auto"))
 		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate or auto)", engine);
+	if (perf_map && *perf_map && perf_map_start(strcmp(perf_map, "-") ? perf_map : "") < 0)
+		log_error(preload, "USEKVM_PERF_MAP: %s cannot be read or holds no symbols of code; the map has addresses only", perf_map);
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);

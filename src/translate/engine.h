@@ -9,4 +9,7 @@
 
 extern const struct cpu_engine translate_engine hidden;
 
+/* Log lines about what the interpreter did for want of a host form, if translate:info is on; also done at the engine's end. */
+void translate_report(const struct cpu *c) hidden;
+
 #endif

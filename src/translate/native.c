@@ -872,6 +872,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 			last_x87_mem = memory_operand(&in[k].d) ? k : last_x87_mem;
 		}
 	for (unsigned k = 0; k < n; k++) {
+		in[k].host = here(x);
 		one(x, &in[k], k == last_x87 || k == last_x87_mem);
 		if (k && in[k - 1].kind == T_STI)
 			sti_after(x, &in[k]);
@@ -880,6 +881,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	}
 	if (fall)
 		leave_always(x, &in[n - 1], in[n - 1].rip + in[n - 1].len, all);
+	in[n].host = here(x);
 	for (unsigned k = 0; k < x->ncold; k++)
 		cold_part(x, &x->cold[k]);
 	x->u->end = here(x);

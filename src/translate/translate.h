@@ -102,6 +102,7 @@ struct tinsn {
 	u16 live;                 /* needed before it */
 	u16 live_after;
 	u16 live_target;          /* JCC, JMP: what the target needs */
+	u32 host;                 /* where its code begins; that of the one behind the last: where the code out of line begins */
 };
 
 struct translate {
@@ -142,6 +143,10 @@ void x_unit_thunk(struct cpu *c, struct unit *u) hidden;
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site) hidden;
 u64 x_slow_op(struct cpu *c, u32 site) hidden;
 const struct insn *x_stop(struct cpu *c, const struct insn *i) hidden;
+
+/* log.c: lines for the log; the caller has seen that they are wanted. n: instructions in t->in that u was made of. */
+void x_log_unit(struct cpu *c, const struct unit *u, unsigned n) hidden;
+void x_log_drop(struct cpu *c) hidden;
 
 static inline u8 *x_rx(const struct translate *t, u32 off)
 {

@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/log.h"
+#include "base/perfmap.h"
 #include "base/process.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
@@ -34,8 +36,26 @@ static void *carve(struct translate *t, size_t *at, size_t n)
 	return p;
 }
 
+/* Shared memory without a name: perf looks into its map only for code that is in no file. */
+static int map_code_anonymous(struct translate *t)
+{
+	t->rw = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (sys_is_err(t->rw))
+		return (int)(long)t->rw;
+	t->rx = sys_mmap_again(t->rw, XCODE_SIZE);
+	int r = sys_is_err(t->rx) ? (int)(long)t->rx : sys_mprotect(t->rx, XCODE_SIZE, PROT_READ | PROT_EXEC);
+	if (r) {
+		sys_munmap(t->rw, XCODE_SIZE);
+		if (!sys_is_err(t->rx))
+			sys_munmap(t->rx, XCODE_SIZE);
+	}
+	return r;
+}
+
 static int map_code(struct translate *t)
 {
+	if (perf_map_wanted())
+		return map_code_anonymous(t);
 	int fd = sys_memfd("usekvm-code", MFD_CLOEXEC), r;
 
 	if (fd < 0)
@@ -63,6 +83,8 @@ static void drop(struct cpu *c)
 	u32 share = XCODE_SIZE / (n ? n : 1);
 
 	c->xstat[XS_RECYCLINGS] += !!t->nunits;
+	if (t->nunits && log_on(translate, LOG_DEBUG))
+		x_log_drop(c);
 	t->limit = MAX(share, XCODE_MIN);
 	t->generation++;
 	t->pos = t->first;
@@ -182,6 +204,10 @@ static struct unit *make(struct cpu *c, struct block *b)
 	b->unit = u;
 	forward_older(c, u);
 	code_serialize();
+	if (log_on(translate, LOG_DEBUG))
+		x_log_unit(c, u, n);
+	if (perf_map_wanted())
+		perf_map_add(x_rx(t, u->poll), u->end - u->poll, u->rip, NULL);
 	c->xstat[XS_UNITS]++;
 	c->xstat[XS_BYTES] += u->end - u->poll;
 	c->xstat[XS_MAKE_TSC] += host_rdtsc() - since;
@@ -543,6 +569,7 @@ static void destroy(struct cpu *c)
 	struct translate *t = c->tr;
 
 	if (t) {
+		translate_report(c);
 		sys_munmap(t->rw, XCODE_SIZE);
 		sys_munmap(t->rx, XCODE_SIZE);
 		sys_munmap(t, t->bytes);
@@ -577,6 +604,8 @@ static int make_translate(struct cpu *c)
 	}
 	c->tr = t;
 	x_thunks(c);
+	if (perf_map_wanted())
+		perf_map_add(t->rx, t->first, 0, "usekvm_ways_in_and_out");
 	code_serialize();
 	drop(c);
 	return 0;
