@@ -423,6 +423,10 @@ struct block *block_find(struct cpu *c)
 
 	c->code_key = key | (u32)(c->cpl == 3) << 8;
 	c->cur = NULL;
+	struct jump *known = jump_slot(in, c->rip);
+	if (known->rip == c->rip && known->epoch_key == *(u64 *)&c->tlb_epoch && known->gen == in->entry_gen && known->seen == load_relaxed(known->version) &&
+	    !c->single)
+		return known->b;
 	if (unlikely(!cs_limit_ok(c, c->rip, 1)))
 		cpu_gp(c, 0);
 	void *host = exec_ptr(c, la);
