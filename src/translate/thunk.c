@@ -131,13 +131,14 @@ void x_thunks(struct cpu *c)
 }
 
 /* From afar: is the page at this address still the one that the unit was made from? Flags are in cpu.af. Room: THUNK_MAX. */
-void x_unit_thunk(struct cpu *c, struct unit *u)
+void x_unit_thunk(struct cpu *c, struct unit *u, u32 at)
 {
 	struct translate *t = c->tr;
-	struct asmb asmb = { t->rw + t->pos, t->rw + t->pos, NULL }, *a = &asmb;
+	u8 *start = t->rw + (at ? at : t->pos);
+	struct asmb asmb = { start, start, NULL }, *a = &asmb;
 	u8 *other, *no1, *no2;
 
-	u->thunk = t->pos;
+	u->thunk = (u32)(start - t->rw);
 	if (u->rip == (u64)(s64)(s32)u->rip) {
 		asm_ri(a, true, 7, REG_T1, (s32)u->rip);
 	} else {
@@ -158,5 +159,6 @@ void x_unit_thunk(struct cpu *c, struct unit *u)
 	asm_imm(a, REG_T1, u->rip);
 	asm_patch(other, a->p);
 	asm_jump_to(a, CC_ALWAYS, t->rw + t->t_ind);
-	t->pos = (u32)ALIGN_UP((u64)(a->p - t->rw), 16);
+	if (!at)
+		t->pos = (u32)ALIGN_UP((u64)(a->p - t->rw), 16);
 }

@@ -75,7 +75,6 @@ struct unit {
 	const struct block *b;
 	struct unit *next; /* of the same block, at other linear addresses or in other modes */
 	u32 older;         /* index + 1: made before for the same address (by a hash) */
-	bool forwarded;    /* its thunk leads to one that came after it */
 	u32 poll, slot, flags; /* entries: with a look at requests; flags in cpu.af; flags in the host's */
 	u32 thunk, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1), from other pages. 0: none yet */
 	u32 end;
@@ -137,7 +136,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 #define SITE_NONE 0xffffffffu
 #define THUNK_MAX 128u
 void x_thunks(struct cpu *c) hidden;
-void x_unit_thunk(struct cpu *c, struct unit *u) hidden;
+void x_unit_thunk(struct cpu *c, struct unit *u, u32 at) hidden; /* at: over that of an older unit; 0: a new one */
 
 /* unit.c */
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site) hidden;

@@ -150,26 +150,24 @@ static bool is_dead(const struct translate *t, const struct unit *u)
 	return p->page->live != p->live;
 }
 
-/* The page's code has changed and u is what now stands where older units stood: links from afar that lead to them lead to u. */
-static void forward_older(struct cpu *c, struct unit *u)
+/* The page's code has changed and u is what now stands where older units stood: the thunk, and with it all links from afar, is now u's. */
+static void inherit(struct cpu *c, struct unit *u)
 {
 	struct translate *t = c->tr;
 	u32 *h = &t->by_rip[(u->rip ^ u->rip >> 13) & (XBYRIP - 1)];
 
-	for (u32 x = *h; x; x = t->units[x - 1].older) {
-		struct unit *v = &t->units[x - 1];
-		if (v->rip != u->rip || v->mmu_idx != u->mmu_idx || !v->thunk || v->forwarded || !is_dead(t, v))
+	/* One that is dead is not asked for any more: it leaves the chain. */
+	for (u32 *x = h; *x;) {
+		struct unit *v = &t->units[*x - 1];
+		if (!is_dead(t, v)) {
+			x = &v->older;
 			continue;
-		if (t->pos + THUNK_MAX > t->limit)
-			break;
-		if (!u->thunk)
-			x_unit_thunk(c, u);
-		const u32 from[3] = { v->thunk, v->far_poll, v->far }, to[3] = { u->thunk, u->far_poll, u->far };
-		for (unsigned k = 0; k < 3; k++) {
-			t->rw[from[k]] = 0xe9;
-			asm_patch(t->rw + from[k] + 1, t->rw + to[k]);
 		}
-		v->forwarded = true;
+		*x = v->older;
+		if (v->rip == u->rip && v->mmu_idx == u->mmu_idx && v->thunk) {
+			x_unit_thunk(c, u, v->thunk);
+			v->thunk = 0;
+		}
 	}
 	u->older = *h;
 	*h = (u32)(u - t->units) + 1;
@@ -202,7 +200,7 @@ static struct unit *make(struct cpu *c, struct block *b)
 	u->id = id;
 	u->next = b->unit;
 	b->unit = u;
-	forward_older(c, u);
+	inherit(c, u);
 	code_serialize();
 	if (log_on(translate, LOG_DEBUG))
 		x_log_unit(c, u, n);
@@ -250,7 +248,7 @@ static bool far_entry(struct cpu *c, struct unit *u)
 		return true;
 	if (t->pos + THUNK_MAX > t->limit)
 		return false;
-	x_unit_thunk(c, u);
+	x_unit_thunk(c, u, 0);
 	return true;
 }
 
