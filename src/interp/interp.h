@@ -45,6 +45,7 @@ struct block {
 	u32 live, live2;
 	u32 key;            /* mode bits that decoding depended on */
 	u32 heat;           /* runs until the translator is asked, if there is one */
+	bool again;         /* its: heat counts for another address of the block */
 	struct unit *unit;  /* its: translations of this block */
 	u16 n;              /* instructions */
 	u16 bytes;

@@ -28,7 +28,7 @@
 #define XPAGE_HASH 1024u
 #define XQUICK 1024u
 #define XBYRIP 8192u
-#define XHOT 24u /* runs of a block before it is translated */
+#define XHOT 32u /* runs of a block before it is translated */
 
 /* Where each guest register lives; REG_NONE: in cpu.gpr. */
 extern const u8 x_home[16] hidden;

@@ -457,17 +457,27 @@ static u32 enter(struct cpu *c, const struct unit *u)
 
 static struct unit *wanted(struct cpu *c, struct block *b)
 {
-	if (!b->unit && b->heat && --b->heat)
-		return NULL;
 	if (!able(c)) {
 		c->xstat[XS_FALL_MODE]++;
-		b->heat = b->unit ? 1 : 8;
+		b->heat = 8;
 		return NULL;
 	}
 	struct unit *u = match(c, b);
-	if (!u)
-		u = make(c, b);
-	b->heat = b->unit ? 1 : ~0u;
+	if (u) {
+		b->heat = 1; /* so that the interpreter stops before it */
+		return u;
+	}
+	if (b->heat && --b->heat)
+		return NULL;
+	/* The same code at another address, a library in the next process: it must become hot there too. */
+	if (b->unit && !b->again && c->interp->heat > 1) {
+		b->again = true;
+		b->heat = c->interp->heat;
+		return NULL;
+	}
+	b->again = false;
+	u = make(c, b);
+	b->heat = u ? 1 : ~0u;
 	return u;
 }
 
