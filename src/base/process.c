@@ -24,6 +24,7 @@ static struct {
 
 bool process_timing;
 enum process_engine process_engine;
+u32 process_code_cache;
 
 static u64 tsc(void)
 {

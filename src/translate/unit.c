@@ -86,6 +86,8 @@ static void drop(struct cpu *c)
 	if (t->nunits && log_on(translate, LOG_DEBUG))
 		x_log_drop(c);
 	t->limit = MAX(share, XCODE_MIN);
+	if (process_code_cache)
+		t->limit = MIN(t->limit, t->first + MIN(process_code_cache, XCODE_MIN) + UNIT_MAX_BYTES + THUNK_MAX);
 	t->generation++;
 	t->pos = t->first;
 	t->nunits = t->nmarks = t->ninsns = t->npages = 0;

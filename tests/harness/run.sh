@@ -146,6 +146,11 @@ if [ -z "$NO_FUZZ" ]; then
 		esac
 	done 4<"$src/tests/fuzz/groups"
 	run fuzz/blocks 900 $kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
+	# With room for one unit, and for a few: translated code is dropped all the time.
+	for room in 1 4000; do
+		run_one "fuzz/blocks-recycled-$room" 900 env USEKVM_ENGINE=translate USEKVM_CODE_CACHE=$room \
+			$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
+	done
 fi
 if [ -z "$NO_BOOT" ]; then
 	for m in ${BOOT_MACHINES:-q35 pc microvm,kernel-irqchip=on microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
