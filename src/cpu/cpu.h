@@ -321,14 +321,12 @@ struct translate;
  * (the red zone, which signals leave alone). A signal's frame lies on x_stack then; translated code itself pushes nothing.
  */
 #define CPU_XSTACK (64u << 10)
-#define CPU_XPTRS 8u
 #define CPU_XID_SLOTS 4096u
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 
 struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);
-	u64 x_ptr[CPU_XPTRS];    /* host pointers that a unit keeps: translate/ */
 	u64 x_sp;                /* the C stack, while translated code runs */
 	u64 x_ret;
 	u64 x_tmp;
@@ -429,6 +427,8 @@ struct cpu {
 	u64 xstat[XS_COUNT];
 	u64 x_since;           /* TSC when translated code was entered, if times are counted */
 };
+
+_Static_assert(offsetof(struct cpu, gpr) - sizeof(((struct cpu *)0)->x_stack) <= 128, "what stands below gpr is in the red zone");
 
 /* ---- helpers every level above uses ---- */
 
