@@ -32,7 +32,7 @@ void process_forked(void) hidden;
 
 extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
 /* Which engine new vCPUs get; set once at start (usekvm --engine). */
-enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE };
+enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE, ENGINE_CHECK };
 extern enum process_engine process_engine hidden;
 extern u32 process_code_cache hidden; /* if not 0: bytes of translated code that a vCPU keeps (USEKVM_CODE_CACHE: for tests) */
 

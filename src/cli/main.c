@@ -24,7 +24,8 @@ static const char help[] =
 	"\n"
 	"Runs COMMAND with a /dev/kvm of its own, made in user space: no hardware virtualization is needed.\n"
 	"\n"
-	"  --engine=NAME     interp or auto (default: both, the translator for hot code)\n"
+	"  --engine=NAME     auto (default: hot code translated, the rest interpreted), interp, translate (all code is hot),\n"
+	"                    or check (each instruction by both; stops at a difference; one vCPU, slow)\n"
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
@@ -142,11 +143,15 @@ static int parse(int argc, char **argv, struct options *o)
 
 static int check_options(const struct options *o)
 {
-	if (o->engine && strcmp(o->engine, "interp") && strcmp(o->engine, "auto")) {
-		complain("there is no engine '%s' in this version: interp or auto", o->engine);
-		return -1;
-	}
-	return 0;
+	static const char *const engines[] = { "auto", "interp", "translate", "check" };
+
+	for (size_t k = 0; o->engine && k < sizeof(engines) / sizeof(engines[0]); k++)
+		if (!strcmp(o->engine, engines[k]))
+			return 0;
+	if (!o->engine)
+		return 0;
+	complain("there is no engine '%s' in this version: auto, interp, translate or check", o->engine);
+	return -1;
 }
 
 static void set(const char *name, const char *value)

@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "base/string.h"
 #include "interp/event.h"
 #include "interp/interp.h"
@@ -262,7 +263,7 @@ static int exit_emulation(struct kvm_vcpu *v)
 		hex[i * 3 + 2] = i + 1 < len ? ' ' : 0;
 	}
 	log_error(kvm, "vcpu %u: %s [%s] at cs %04x rip %#llx linear %#llx cpl %u", v->id,
-		  len ? "instruction not implemented" : "code fetched from where no memory is", hex, c->seg[S_CS].sel,
+		  len && process_engine == ENGINE_CHECK ? "the engines differ, or instruction not implemented" : len ? "instruction not implemented" : "code fetched from where no memory is", hex, c->seg[S_CS].sel,
 		  (unsigned long long)c->rip, (unsigned long long)(c->rip + (cpu_is_64(c) ? 0 : c->seg[S_CS].base)), c->cpl);
 	return TO_VMM;
 }

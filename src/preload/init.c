@@ -63,8 +63,10 @@ static __attribute__((constructor)) void usekvm_start(void)
 		process_engine = ENGINE_INTERP;
 	else if (engine && !strcmp(engine, "translate"))
 		process_engine = ENGINE_TRANSLATE;
+	else if (engine && !strcmp(engine, "check"))
+		process_engine = ENGINE_CHECK;
 	else if (engine && *engine && strcmp(engine, "auto"))
-		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate or auto)", engine);
+		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate, check or auto)", engine);
 	if (perf_map && *perf_map && perf_map_start(strcmp(perf_map, "-") ? perf_map : "") < 0)
 		log_error(preload, "USEKVM_PERF_MAP: %s cannot be read or holds no symbols of code; the map has addresses only", perf_map);
 	if (cache)

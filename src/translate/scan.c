@@ -173,7 +173,7 @@ static void liveness(struct cpu *c, const struct block *b, unsigned n, u64 page_
 
 	for (unsigned k = n; k-- > 0;) {
 		struct tinsn *t = &in[k];
-		if ((t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL) && (t->target & PAGE_MASK) == page_rip)
+		if ((t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL) && (t->target & PAGE_MASK) == page_rip && !c->tr->check)
 			t->live_target = needed_at(c, b, (unsigned)(t->target & ~PAGE_MASK), page_rip);
 		if (t->kind == T_JMP || t->kind == T_CALL)
 			live = t->live_target;
@@ -204,7 +204,7 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 	unsigned off = (unsigned)(rip & ~PAGE_MASK), n = 0;
 
 	*fall = true;
-	while (n < UNIT_MAX_INSNS) {
+	while (n < (tr->check ? 1 : UNIT_MAX_INSNS)) {
 		struct tinsn *t = &tr->in[n];
 		if (!decode_at(c, b, off, t, page_rip))
 			break;

@@ -122,6 +122,7 @@ struct translate {
 	u32 by_rip[XBYRIP];      /* index + 1 of the newest unit */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
+	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
 	size_t bytes;            /* of this whole reservation */
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };
@@ -142,6 +143,16 @@ void x_unit_thunk(struct cpu *c, struct unit *u, u32 at) hidden; /* at: over tha
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site) hidden;
 u64 x_slow_op(struct cpu *c, u32 site) hidden;
 const struct insn *x_stop(struct cpu *c, const struct insn *i) hidden;
+
+struct unit *x_unit_of(struct cpu *c, struct block *b) hidden; /* made if there is none; NULL: cannot be */
+void x_run_insn(struct cpu *c, const struct insn *i, u64 rip) hidden; /* with an end behind it */
+void x_run_alone(struct cpu *c, const struct unit *u) hidden;  /* not what follows; rip is set */
+
+/* check.c */
+int x_check_init(struct translate *t) hidden;
+void x_check_destroy(struct translate *t) hidden;
+void x_check_made(struct cpu *c, const struct unit *u) hidden; /* from t->in[0] */
+bool x_check_run(struct cpu *c, struct block *b) hidden;       /* as interp.run_unit */
 
 /* log.c: lines for the log; the caller has seen that they are wanted. n: instructions in t->in that u was made of. */
 void x_log_unit(struct cpu *c, const struct unit *u, unsigned n) hidden;

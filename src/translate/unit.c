@@ -204,6 +204,8 @@ static struct unit *make(struct cpu *c, struct block *b)
 	b->unit = u;
 	inherit(c, u);
 	code_serialize();
+	if (t->check)
+		x_check_made(c, u);
 	if (log_on(translate, LOG_DEBUG))
 		x_log_unit(c, u, n);
 	if (perf_map_wanted())
@@ -306,7 +308,7 @@ const struct insn *x_stop(struct cpu *c, const struct insn *i)
 	return NULL;
 }
 
-static void run_insn(struct cpu *c, const struct insn *i, u64 rip)
+void x_run_insn(struct cpu *c, const struct insn *i, u64 rip)
 {
 	c->gpr[SLOT_BLOCK_RIP] = rip;
 	c->cur = i;
@@ -335,7 +337,7 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 	t->tmp[0].len = d.z.length;
 	if (!lower(c, &d, &t->tmp[0]))
 		cpu_exit(c, CPU_EXIT_EMULATION);
-	run_insn(c, &t->tmp[0], s->rip);
+	x_run_insn(c, &t->tmp[0], s->rip);
 }
 
 /* An instruction that lies in two pages has no unit: done at once, and on. NULL: for the loop. */
@@ -349,7 +351,7 @@ static struct unit *find_or_cross(struct cpu *c)
 		if (!b || !b->hva2 || b->n != 1)
 			return NULL;
 		c->xstat[XS_FALL_CROSSING]++;
-		run_insn(c, &b->insn[0], c->rip);
+		x_run_insn(c, &b->insn[0], c->rip);
 		if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
 			return NULL;
 	}
@@ -423,7 +425,7 @@ u64 x_slow_op(struct cpu *c, u32 site)
 	const struct insn *i = &t->insns[2 * s->insn];
 	c->xstat[XS_FALL_INSN]++;
 	t->op[i->mnem]++;
-	run_insn(c, i, s->rip);
+	x_run_insn(c, i, s->rip);
 	if (s->ends)
 		return go_on(c);
 	if (i->fn == h_op_rep && c->rip == s->rip)
@@ -444,7 +446,7 @@ static void bad_target(struct cpu *c, const struct site *s)
 {
 	c->gpr[R_SP] -= s->la;
 	c->rip = s->rip;
-	run_insn(c, &c->tr->insns[2 * s->insn], s->rip);
+	x_run_insn(c, &c->tr->insns[2 * s->insn], s->rip);
 }
 
 static u32 enter(struct cpu *c, const struct unit *u)
@@ -455,6 +457,27 @@ static u32 enter(struct cpu *c, const struct unit *u)
 	page_known(c, u);
 	c->cur = NULL;
 	return (u32)fn(c, x_rx(c->tr, u->flags));
+}
+
+void x_run_alone(struct cpu *c, const struct unit *u)
+{
+	u32 n = enter(c, u);
+
+	if (n == SITE_NONE)
+		return;
+	const struct site *s = &c->tr->sites[n];
+	if (s->kind != SITE_IND)
+		c->rip = s->rip;
+	else if (!canonical(c, c->rip))
+		bad_target(c, s);
+}
+
+struct unit *x_unit_of(struct cpu *c, struct block *b)
+{
+	if (!able(c))
+		return NULL;
+	struct unit *u = match(c, b);
+	return u ? u : make(c, b);
 }
 
 static struct unit *wanted(struct cpu *c, struct block *b)
@@ -580,6 +603,7 @@ static void destroy(struct cpu *c)
 
 	if (t) {
 		translate_report(c);
+		x_check_destroy(t);
 		sys_munmap(t->rw, XCODE_SIZE);
 		sys_munmap(t->rx, XCODE_SIZE);
 		sys_munmap(t, t->bytes);
@@ -632,9 +656,14 @@ static int init(struct cpu *c)
 		interp_destroy(c);
 		return r;
 	}
+	r = process_engine == ENGINE_CHECK ? x_check_init(c->tr) : 0;
+	if (r) {
+		destroy(c);
+		return r;
+	}
 	struct interp *in = c->interp;
-	in->heat = process_engine == ENGINE_TRANSLATE ? 1 : XHOT;
-	in->run_unit = run_unit;
+	in->heat = process_engine == ENGINE_AUTO ? XHOT : 1;
+	in->run_unit = c->tr->check ? x_check_run : run_unit;
 	in->drop_units = drop;
 	in->unit_fault = unit_fault;
 	return 0;
