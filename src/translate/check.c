@@ -47,8 +47,6 @@ struct state {
 	u32 af, rflags;
 	int how;
 	struct cpu_events ev;
-	u16 fop;
-	u64 fip, fdp;
 	u8 mem[2][WRITE_MAX];
 	u8 fpu[CPU_XSAVE_SIZE] aligned(64);
 };
@@ -125,7 +123,6 @@ static void save(struct cpu *c, const struct checked *k, struct state *s)
 		return;
 	cpu_fpu_put(c);
 	memcpy(s->fpu, c->xsave, sizeof(s->fpu));
-	s->fop = c->x87_fop, s->fip = c->x87_fip, s->fdp = c->x87_fdp;
 }
 
 static void restore(struct cpu *c, const struct checked *k, const struct state *s)
@@ -149,7 +146,6 @@ static void restore(struct cpu *c, const struct checked *k, const struct state *
 		return;
 	cpu_fpu_put(c);
 	memcpy(c->xsave, s->fpu, sizeof(s->fpu));
-	c->x87_fop = s->fop, c->x87_fip = s->fip, c->x87_fdp = s->fdp;
 }
 
 /* An initial component may have any bytes, and it may be marked as initial or not: the same afterwards. */
@@ -256,7 +252,7 @@ static bool same(const struct cpu *c, const struct checked *k)
 		return true;
 	plain_fpu(c, h->interp.fpu);
 	plain_fpu(c, h->native.fpu);
-	return !memcmp(a->fpu, b->fpu, sizeof(a->fpu)) && a->fip == b->fip && a->fdp == b->fdp && a->fop == b->fop;
+	return !memcmp(a->fpu, b->fpu, sizeof(a->fpu));
 }
 
 /* ---- the report ---- */
@@ -303,10 +299,8 @@ static _Noreturn void report(struct cpu *c, const struct checked *k)
 	line("kernel gs", a->kernel_gs, b->kernel_gs, d->kernel_gs);
 	bytes("operand", a->mem[0], b->mem[0], d->mem[0], h->piece[0].n + h->piece[1].n);
 	bytes("pushed", a->mem[1], b->mem[1], d->mem[1], h->piece[2].n + h->piece[3].n);
-	if (k->fpu) {
+	if (k->fpu)
 		bytes("xsave", a->fpu, b->fpu, d->fpu, CPU_XSAVE_SIZE);
-		line("fip", a->fip, b->fip, d->fip), line("fdp", a->fdp, b->fdp, d->fdp), line("fop", a->fop, b->fop, d->fop);
-	}
 	c->insn_len = k->len;
 	memcpy(c->insn_bytes, k->bytes, k->len);
 	cpu_exit(c, CPU_EXIT_EMULATION);
