@@ -372,6 +372,19 @@ static void note_x87(struct xl *x, const struct tinsn *ti)
 	e8(a, s->fop & 0xff), e8(a, s->fop >> 8);
 }
 
+/* The operand's address without the segment's base, which is what FDP holds, from T1. T2 is lost. */
+static void keep_offset(struct xl *x, const ZydisDecodedOperand *m)
+{
+	unsigned s = seg_of(m), r = REG_T1;
+
+	if (s >= S_FS) {
+		r = REG_T2;
+		asm_mov(&x->a, r, REG_T1);
+		asm_rm(&x->a, true, 0x2b, r, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))));
+	}
+	asm_store(&x->a, r, xea_ctx(CTX(x_tmp)));
+}
+
 static bool is_masked(const struct tinsn *ti)
 {
 	return stub_is(&ti->i) && ((const struct stub *)ti->i.stub)->lanes;
@@ -406,7 +419,7 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 			give_up_flags(x, ti->live);
 			linear(x, ti, m);
 			if (last_x87)
-				asm_store(&x->a, REG_T1, xea_ctx(CTX(x_tmp)));
+				keep_offset(x, m);
 			site = translate_t1(x, ti, m->size / 8, write, seg_of(m));
 		} else {
 			site = operand_host(x, ti, m, m->size / 8, write, ti->live);
