@@ -87,6 +87,6 @@ int main(void)
 	REQUIRE(ioctl(v.vm, KVM_CREATE_DEVICE, &cd) == 0);
 	dev = (int)cd.fd;
 	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_HLT);
-	between("fallback_mode", 10, 1000);
+	between("fallback_mode", 10, 1010);
 	return kt_end();
 }
