@@ -31,9 +31,9 @@ GUEST64(writer, "1: inc %ecx\n mov %ecx, (%rdi)\n mov %ecx, (%rbx)\n 2: pause\n 
 GUEST64(runner, "mov %rbx, %r8\n 1: pause\n cmpl $0, 128(%r8)\n jne 3f\n mov (%r8), %r9d\n cmp %r9d, 64(%r8)\n je 1b\n xor %eax, %eax\n cpuid\n"
 		"call *%rsi\n cmp %eax, %r9d\n jne 4f\n mov %r9d, 64(%r8)\n jmp 1b\n 3: out %al, $0x10\n 4: out %al, $0x11\n");
 /* Nothing serializes: the loop ends when its own immediate is not 0 any more. */
-GUEST64(spin, "1: .byte 0xb8\n .long 0\n test %eax, %eax\n jz 1b\n out %al, $0x10\n");
-GUEST64(spin_call, "1: call *%rsi\n test %eax, %eax\n jz 1b\n out %al, $0x10\n");
-GUEST64(poke, "mov $1000000, %ecx\n 1: dec %ecx\n jnz 1b\n movl $1, (%rdi)\n out %al, $0x10\n");
+GUEST64(spin, "jmp 2f\n 1: .byte 0xb8\n .long 0\n test %eax, %eax\n jz 1b\n out %al, $0x10\n 2: movl $1, 64(%rbx)\n jmp 1b\n");
+GUEST64(spin_call, "movl $1, 64(%rbx)\n 1: call *%rsi\n test %eax, %eax\n jz 1b\n out %al, $0x10\n");
+GUEST64(poke, "2: pause\n cmpl $1, 64(%rbx)\n jne 2b\n mov $2000000, %ecx\n 1: dec %ecx\n jnz 1b\n movl $1, (%rdi)\n out %al, $0x10\n");
 
 GUEST64(call_hlt, "1: call *%rsi\n hlt\n jmp 1b\n");
 GUEST32(call_out, "1: call *%esi\n out %al, $0x12\n jmp 1b\n");
@@ -152,7 +152,7 @@ static void two(struct vm *v, struct side *o)
 	}
 	for (int k = 0; k < 10; k++) {
 		put(v, JIT, 0);
-		both(v, o, poke, poke_end, spin, spin_end, (k & 1 ? ALIAS : 0) + 0x2001, 0, false);
+		both(v, o, poke, poke_end, spin, spin_end, (k & 1 ? ALIAS : 0) + 0x2003, 0, false);
 		both(v, o, poke, poke_end, spin_call, spin_call_end, (k & 1 ? ALIAS : 0) + JIT + 1, JIT, false);
 	}
 }
