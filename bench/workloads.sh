@@ -104,6 +104,17 @@ qemu_cpu()
 	used=$(cat /proc/"$pid"/task/*/schedstat 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum / 1000000 }')
 }
 
+# cpu_part SECONDS WHOLE RAN TOOK: of a row's SECONDS, the part in which QEMU ran: RAN of TOOK milliseconds. If its lines were read too late, so that
+# TOOK is not the guest's WHOLE, nothing is known, and it is all of them.
+cpu_part()
+{
+	awk -v s="$1" -v whole="$2" -v ran="$3" -v took="$4" 'BEGIN {
+		d = took - whole * 1000
+		known = took > 0 && ran > 0 && d < 20 + took / 10 && -d < 20 + took / 10
+		printf "%.6f", known ? s * ran / took : s
+	}'
+}
+
 # watch SYSTEM: lines of the console or the program into "$out/raw": SYSTEM ROW SECONDS CHECKSUM CPU-SECONDS, and "boot"
 watch()
 {
@@ -124,7 +135,7 @@ watch()
 			case $4 in
 			[0-9]*)
 				took=$((now - t)) cpu=$7
-				[ "$1" = native ] || cpu=$(awk -v s="$4" -v ran=$((used - u)) -v took=$took 'BEGIN { printf "%.6f", (took > 0 && ran > 0) ? s * ran / took : s }')
+				[ "$1" = native ] || cpu=$(cpu_part "$4" "$6" $((used - u)) $took)
 				# All rows so far, since a loaded machine reads late what the guest has said, but not later and later.
 				guest=$(awk -v a="$guest" -v b="$6" 'BEGIN { print a + b }') host=$((now - first))
 				if [ "$1" != native ] && awk -v host=$host -v guest="$guest" 'BEGIN { d = host - guest * 1000; exit !(d > 2000 + host / 10 || -d > 2000 + host / 10) }'; then
