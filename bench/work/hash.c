@@ -37,4 +37,4 @@ static uint64_t hash(unsigned long rounds)
 	}
 	return work_mix(h, crc);
 }
-WORK(hash_row, "hash", APP, hash, 6000, 0x0f4a0e850744ac64);
+WORK(hash_row, "hash", APP, hash, 10000, 0x52e6162558692836);

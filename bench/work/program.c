@@ -80,7 +80,7 @@ static uint64_t python(unsigned long rounds)
 {
 	return hash_of((char *[]){(char *)"/usr/bin/python3", (char *)"-ISB", script("bench.py"), number(rounds), NULL}, NULL);
 }
-WORK(python_row, "python", APP, python, 80, 0, WORK_VARIES, has_python);
+WORK(python_row, "python", APP, python, 240, 0, WORK_VARIES, has_python);
 
 static int has_awk(void)
 {
@@ -95,7 +95,7 @@ static uint64_t awk(unsigned long rounds)
 	return hash_of(
 		(char *[]){(char *)"/usr/bin/busybox", (char *)"awk", (char *)"-v", set, (char *)"-f", script("bench.awk"), NULL}, NULL);
 }
-WORK(awk_row, "awk", APP, awk, 250, 0, WORK_VARIES, has_awk);
+WORK(awk_row, "awk", APP, awk, 500, 0, WORK_VARIES, has_awk);
 
 static int has_sqlite(void)
 {
@@ -114,4 +114,4 @@ static uint64_t sqlite(unsigned long rounds)
 	unlink(db);
 	return sum;
 }
-WORK(sqlite_row, "sqlite", APP, sqlite, 100, 0, WORK_VARIES, has_sqlite);
+WORK(sqlite_row, "sqlite", APP, sqlite, 200, 0, WORK_VARIES, has_sqlite);

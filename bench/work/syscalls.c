@@ -16,7 +16,7 @@ static uint64_t getppids(unsigned long rounds)
 	}
 	return rounds;
 }
-WORK(getppid_row, "getppid", KERNEL, getppids, 800, 0x0000000000000008);
+WORK(getppid_row, "getppid", KERNEL, getppids, 2400, 0x0000000000000018);
 
 static uint64_t read_write(unsigned long rounds)
 {
@@ -31,7 +31,7 @@ static uint64_t read_write(unsigned long rounds)
 	}
 	return rounds;
 }
-WORK(read_write_row, "read-write", KERNEL, read_write, 200, 0x0000000000000002);
+WORK(read_write_row, "read-write", KERNEL, read_write, 600, 0x0000000000000006);
 
 static volatile sig_atomic_t caught;
 

@@ -74,7 +74,7 @@ static uint64_t threads_alone(unsigned long rounds)
 {
 	return two(rounds, alone);
 }
-WORK(threads_row, "threads", APP, threads_alone, 400, 0x5e6228f1d9958c5d, WORK_TWO_CPUS);
+WORK(threads_row, "threads", APP, threads_alone, 1200, 0xbbe159c9a55ff6c4, WORK_TWO_CPUS);
 
 static uint64_t threads_atomics(unsigned long rounds)
 {
