@@ -103,7 +103,7 @@ static void drop(struct cpu *c)
 static bool full(const struct translate *t)
 {
 	return t->pos + UNIT_MAX_BYTES + THUNK_MAX > t->limit || t->nunits + 1 > XUNITS || t->nsites + 4 * UNIT_MAX_INSNS + 8 > XSITES ||
-	       t->nmarks + UNIT_MAX_INSNS > XMARKS || t->ninsns + 2 * UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
+	       t->nmarks + 2 * UNIT_MAX_INSNS > XMARKS || t->ninsns + 2 * UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
 }
 
 /* ---- pages ---- */
