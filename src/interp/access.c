@@ -9,7 +9,7 @@
  *    an instruction that must wait for the VMM is restarted as a whole, with the accesses it already made answered from c->mmio.
  */
 #include "base/string.h"
-#include "cpu/cpuid.h"
+#include "cpu/cr.h"
 #include "cpu/tlb.h"
 #include "interp/debug.h"
 #include "interp/event.h"
@@ -21,12 +21,6 @@ static void sync_rip(struct cpu *c)
 {
 	if (c->cur)
 		c->rip = insn_rip(c, c->cur);
-}
-
-static bool canonical(const struct cpu *c, gva_t la)
-{
-	unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-	return (u64)((s64)(la << shift) >> shift) == la;
 }
 
 static _Noreturn void page_fault(struct cpu *c, gva_t la, u32 error)
@@ -100,7 +94,7 @@ static void *translate(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *g
 	u64 tag = kind == MMU_R ? e->rtag : kind == MMU_W ? e->wtag : e->xtag;
 	if (tag == (la & PAGE_MASK))
 		return cpu_tlbe_ptr(e, la);
-	if (unlikely(!canonical(c, la))) {
+	if (unlikely(!cpu_canonical(c, la))) {
 		sync_rip(c);
 		cpu_gp(c, 0); /* stack references are caught by seg_linear; flat ones by the callers below */
 	}
@@ -282,7 +276,7 @@ static void check_align(struct cpu *c, gva_t la, unsigned size)
 /* A flat operand with a non-canonical address: #SS when its base is a stack register, else #GP (SDM 1, 3.3.7.1). */
 static void check_flat_canonical(struct cpu *c, gva_t la, unsigned size)
 {
-	if (likely(canonical(c, la) && canonical(c, la + size - 1)))
+	if (likely(cpu_canonical(c, la) && cpu_canonical(c, la + size - 1)))
 		return;
 	sync_rip(c);
 	cpu_raise(c, c->cur && c->cur->seg == S_SS ? EX_SS : EX_GP, true, 0);
@@ -335,7 +329,7 @@ void *slow_rptr(struct cpu *c, gva_t la, unsigned size)
 
 void branch_check(struct cpu *c, const struct insn *i, u64 t)
 {
-	if (canonical(c, t))
+	if (cpu_canonical(c, t))
 		return;
 	c->rip = insn_rip(c, i);
 	cpu_gp(c, 0);
@@ -371,7 +365,7 @@ gva_t seg_linear_noac(struct cpu *c, unsigned seg, u64 off, unsigned size, enum 
 
 	if (cpu_is_64(c)) {
 		gva_t la = off + (seg >= S_FS ? s->base : 0);
-		if (unlikely(!canonical(c, la) || !canonical(c, la + size - 1)))
+		if (unlikely(!cpu_canonical(c, la) || !cpu_canonical(c, la + size - 1)))
 			seg_fault(c, seg);
 		return la;
 	}

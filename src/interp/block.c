@@ -101,6 +101,13 @@ static unsigned page_slot(u64 hva)
 	return (hva >> PAGE_SHIFT) & (CODE_PAGES_MAX - 1);
 }
 
+/* The page has become one of code: nobody writes to it unseen, or until the token is done every look at it compares. fresh: for any vCPU. */
+static void page_shut(struct cpu *c, struct code_page *p, bool fresh)
+{
+	cpu_tlb_protect(c, p->hva);
+	p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, fresh) : 0;
+}
+
 static struct code_page *page_get(struct cpu *c, u64 hva)
 {
 	struct interp *in = c->interp;
@@ -115,10 +122,9 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	p = &in->page_pool[in->npages++];
 	p->hva = hva;
 	p->version = mem_track_code(c->mem, hva, &was_new);
-	cpu_tlb_protect(c, hva);
 	p->seen = load_acquire(p->version);
 	p->gen = in->entry_gen;
-	p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, was_new) : 0;
+	page_shut(c, p, was_new);
 	p->live++;
 	p->used = 0;
 	p->next = in->pages[page_slot(hva)];
@@ -144,11 +150,9 @@ static void page_validate(struct cpu *c, struct code_page *p)
 	if (unlikely(v != p->seen)) { /* it may have been given up as a page of code */
 		bool fresh;
 		mem_track_code(c->mem, p->hva, &fresh);
-		if (fresh) {
-			cpu_tlb_protect(c, p->hva);
-			v = load_acquire(p->version);
-			p->unstable = c->ops->write_flush_start ? c->ops->write_flush_start(c, true) : 0;
-		}
+		if (fresh)
+			page_shut(c, p, true);
+		v = load_acquire(p->version);
 	}
 	if (unlikely(p->unstable) && c->ops->write_flush_done(c, p->unstable))
 		p->unstable = 0; /* and once more compared below, after that */
@@ -175,7 +179,7 @@ void block_page_written(struct cpu *c, u64 hva)
 
 	while (p && p->hva != hva)
 		p = p->next;
-	if (p ? *p->version - p->seen >= CODE_WRITES_MAX : true)
+	if (!p || *p->version - p->seen >= CODE_WRITES_MAX)
 		mem_untrack(c->mem, hva);
 }
 
@@ -424,8 +428,7 @@ struct block *block_find(struct cpu *c)
 	c->code_key = key | (u32)(c->cpl == 3) << 8;
 	c->cur = NULL;
 	struct jump *known = jump_slot(in, c->rip);
-	if (known->rip == c->rip && known->epoch_key == *(u64 *)&c->tlb_epoch && known->gen == in->entry_gen && known->seen == load_relaxed(known->version) &&
-	    !c->single)
+	if (known->rip == c->rip && known->epoch_key == *(u64 *)&c->tlb_epoch && known->gen == in->entry_gen && known->seen == load_relaxed(known->version))
 		return known->b;
 	if (unlikely(!cs_limit_ok(c, c->rip, 1)))
 		cpu_gp(c, 0);

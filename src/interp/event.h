@@ -52,7 +52,7 @@ static inline bool event_can_nmi(const struct cpu *c)
 	return !c->ev.nmi_masked && !c->ev.shadow && !event_injected(c);
 }
 
-/* For instructions that may have set IF: tells the outside if it waits for that (or an interrupt may be pending in the LAPIC). */
+/* For instructions that may have set IF: tells the outside if it waits for that. */
 static inline void event_if_changed(struct cpu *c, u32 old_rflags)
 {
 	if ((c->rflags & ~old_rflags) & X86_IF && c->ev.want_irq_window)

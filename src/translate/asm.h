@@ -2,8 +2,8 @@
 /*
  * Writing host instructions: bytes, and the few forms that translated code needs beside the guest's own instructions.
  *
- * Registers are numbers as ModRM has them. `w`: 64-bit operand. An opcode above 0xff stands for 0F xx. The buffer is checked once per
- * guest instruction (asm_room), not per byte.
+ * Registers are numbers as ModRM has them. `w`: 64-bit operand. An opcode above 0xff stands for 0F xx. Who writes a unit
+ * has seen that there is room for the longest.
  */
 #ifndef USEKVM_TRANSLATE_ASM_H
 #define USEKVM_TRANSLATE_ASM_H
@@ -13,7 +13,7 @@
 #include "cpu/cpu.h"
 
 struct asmb {
-	u8 *p, *start, *end;
+	u8 *p;
 };
 
 enum { REG_T1 = R_10, REG_T2 = R_11, REG_CTX = R_SP, REG_NONE = 0x80 };

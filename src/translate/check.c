@@ -69,20 +69,13 @@ enum how { RAN, RAISED, OTHER };
 
 /* ---- what a unit's instruction does ---- */
 
-static const ZydisDecodedOperand *memory_operand(const struct decoded *d)
-{
-	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
-		if (d->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY && d->z.mnemonic != M(LEA) && d->z.mnemonic != M(NOP))
-			return &d->op[k];
-	return NULL;
-}
-
 void x_check_made(struct cpu *c, const struct unit *u)
 {
 	const struct translate *t = c->tr;
 	const struct tinsn *ti = &t->in[0];
 	struct checked *k = &t->check->of[u - t->units];
-	const ZydisDecodedOperand *m = memory_operand(&ti->d);
+	bool access = ti->kind != T_LEA && ti->d.z.mnemonic != M(NOP);
+	const ZydisDecodedOperand *m = access ? x_memory_operand(&ti->d) : NULL;
 
 	memset(k, 0, sizeof(*k));
 	k->insn[0] = ti->i;

@@ -143,6 +143,11 @@ static unsigned seg_of(const ZydisDecodedOperand *m)
 	return m->mem.segment == ZYDIS_REGISTER_FS ? S_FS : m->mem.segment == ZYDIS_REGISTER_GS ? S_GS : m->mem.segment == ZYDIS_REGISTER_SS ? S_SS : S_DS;
 }
 
+static struct xea seg_base(unsigned s)
+{
+	return xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base)));
+}
+
 /* Is the address the same whenever the unit runs? Then *la. */
 static bool absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
 {
@@ -184,7 +189,7 @@ static void linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOpera
 	asm_rm(&x->a, w, 0x8d, REG_T1, ea);
 	unsigned s = seg_of(m);
 	if (s >= S_FS)
-		asm_rm(&x->a, true, 0x03, REG_T1, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))));
+		asm_rm(&x->a, true, 0x03, REG_T1, seg_base(s));
 }
 
 static s32 tlb_at(const struct xl *x, unsigned field)
@@ -265,7 +270,7 @@ static void site_next(struct xl *x, u32 site)
 
 /* ---- copies ---- */
 
-static const ZydisDecodedOperand *memory_operand(const struct decoded *d)
+const ZydisDecodedOperand *x_memory_operand(const struct decoded *d)
 {
 	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
 		if (d->op[k].type == ZYDIS_OPERAND_TYPE_MEMORY)
@@ -344,7 +349,9 @@ static bool rename_all(struct temps *t, const struct decoded *d, struct rename *
 		case ZYDIS_OPERAND_ENCODING_OPCODE: r->opreg = host; break;
 		case ZYDIS_OPERAND_ENCODING_NDSNDD: r->vvvv = host; break;
 		case ZYDIS_OPERAND_ENCODING_NONE: case ZYDIS_OPERAND_ENCODING_IS4: case ZYDIS_OPERAND_ENCODING_MASK: break;
-		default: return host == REG_NONE;
+		default:
+			if (host != REG_NONE)
+				return false;
 		}
 	}
 	return true;
@@ -363,7 +370,7 @@ static void note_x87(struct xl *x, const struct tinsn *ti)
 
 	asm_imm(a, REG_T2, ti->rip);
 	asm_store(a, REG_T2, xea_ctx(CTX(x87_fip)));
-	if (memory_operand(&ti->d)) {
+	if (x_memory_operand(&ti->d)) {
 		asm_load(a, REG_T2, xea_ctx(CTX(x_tmp)));
 		asm_store(a, REG_T2, xea_ctx(CTX(x87_fdp)));
 	}
@@ -380,7 +387,7 @@ static void keep_offset(struct xl *x, const ZydisDecodedOperand *m)
 	if (s >= S_FS) {
 		r = REG_T2;
 		asm_mov(&x->a, r, REG_T1);
-		asm_rm(&x->a, true, 0x2b, r, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base))));
+		asm_rm(&x->a, true, 0x2b, r, seg_base(s));
 	}
 	asm_store(&x->a, r, xea_ctx(CTX(x_tmp)));
 }
@@ -401,7 +408,7 @@ static u8 alignment(const struct tinsn *ti)
 static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
 	const struct decoded *d = &ti->d;
-	const ZydisDecodedOperand *m = memory_operand(d);
+	const ZydisDecodedOperand *m = x_memory_operand(d);
 	struct temps t = { .max = m ? 1 : 2, .host = { REG_T2, REG_T1 } };
 	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, m, REG_T1, 0 };
 	u16 through = ti->fwrite ? ti->live_after & ~ti->fkill : 0; /* what it may leave as it was */
@@ -424,8 +431,6 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 		} else {
 			site = operand_host(x, ti, m, m->size / 8, write, ti->live);
 		}
-	}
-	if (m) {
 		x->t->sites[site].masked = is_masked(ti) || is_x87_data(ti); /* a pending exception comes before a fault */
 		x->t->sites[site].align = alignment(ti);
 	}
@@ -514,7 +519,7 @@ static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 		return;
 	}
 	asm_mov(a, REG_T2, REG_T1);
-	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, 11);
+	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, XJC_SHIFT); /* the hash of x_jc() */
 	asm_rr(a, true, 0x33, REG_T2, REG_T1);
 	asm_ri(a, false, 4, REG_T2, (1 << CPU_JC_BITS) - 1);
 	struct xea e = { REG_CTX, REG_T2, 3, CTX(jc) + (s32)(x->u->user * sizeof(x->c->jc[0])) };
@@ -724,7 +729,7 @@ static void sti_after(struct xl *x, const struct tinsn *last)
 static void swapgs(struct xl *x)
 {
 	struct asmb *a = &x->a;
-	struct xea gs = xea_ctx(CTX(seg) + (s32)(S_GS * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base)));
+	struct xea gs = seg_base(S_GS);
 
 	asm_load(a, REG_T1, gs);
 	asm_load(a, REG_T2, xea_ctx(CTX(msr.kernel_gs_base)));
@@ -863,14 +868,13 @@ static void head(struct xl *x, u16 live_in)
 
 struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall)
 {
-	static const u16 all = X86_ARITH;
 	struct translate *t = c->tr;
 	struct tinsn *in = t->in;
 	struct xl room, *x = &room;
 
 	x->c = c;
 	x->t = t;
-	x->a = (struct asmb){ t->rw + t->pos, t->rw + t->pos, t->rw + t->pos + UNIT_MAX_BYTES };
+	x->a = (struct asmb){ t->rw + t->pos };
 	x->u = &t->units[t->nunits];
 	x->idx = c->mmu_idx;
 	x->fpu_checked = 0;
@@ -882,18 +886,16 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	for (unsigned k = 0; k < n; k++)
 		if (in[k].kind == T_COPY && is_x87_data(&in[k])) {
 			last_x87 = k;
-			last_x87_mem = memory_operand(&in[k].d) ? k : last_x87_mem;
+			last_x87_mem = x_memory_operand(&in[k].d) ? k : last_x87_mem;
 		}
 	for (unsigned k = 0; k < n; k++) {
 		in[k].host = here(x);
 		one(x, &in[k], k == last_x87 || k == last_x87_mem);
 		if (k && in[k - 1].kind == T_STI)
 			sti_after(x, &in[k]);
-		if (in[k].kind == T_OP && in[k].i.ends_block)
-			break;
 	}
 	if (fall)
-		leave_always(x, &in[n - 1], in[n - 1].rip + in[n - 1].len, all);
+		leave_always(x, &in[n - 1], in[n - 1].rip + in[n - 1].len, X86_ARITH);
 	in[n].host = here(x);
 	for (unsigned k = 0; k < x->ncold; k++)
 		cold_part(x, &x->cold[k]);

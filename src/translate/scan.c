@@ -115,17 +115,12 @@ static bool decode_at(struct cpu *c, const struct block *b, unsigned off, struct
 	return true;
 }
 
-static u8 cc_of(const struct decoded *d)
-{
-	return d->z.opcode & 15;
-}
-
 static void classify(struct tinsn *t, unsigned cpl)
 {
 	t->kind = (u8)kind_of(t, cpl);
 	t->ends = t->i.ends_block || t->kind >= T_JMP;
 	t->live_target = X86_ARITH;
-	t->cc = cc_of(&t->d);
+	t->cc = t->d.z.opcode & 15;
 	if (t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL)
 		t->target = t->rip + t->len + t->i.imm;
 	if (t->kind == T_JCC || t->kind == T_STI)
@@ -191,12 +186,6 @@ static bool may_follow_sti(const struct tinsn *t)
 	return t->kind == T_COPY || t->kind == T_LEA || t->kind == T_NOP || t->kind == T_PUSH || t->kind == T_POP;
 }
 
-static void as_op(struct tinsn *t)
-{
-	t->kind = T_OP;
-	t->fread = X86_ARITH;
-}
-
 unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 {
 	struct translate *tr = c->tr;
@@ -214,22 +203,17 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 			break;
 		classify(t, c->cpl);
 		if (n && tr->in[n - 1].kind == T_STI && !may_follow_sti(t))
-			as_op(&tr->in[n - 1]);
+			break;
 		n++;
 		off += t->len;
-		if (n > 1 && tr->in[n - 2].kind == T_OP && tr->in[n - 2].i.ends_block) {
-			tr->in[n - 2].ends = true;
-			n--;
-			*fall = false;
-			break;
-		}
 		if (t->ends) {
 			*fall = false;
 			break;
 		}
 	}
-	if (n && tr->in[n - 1].kind == T_STI) { /* nothing known to come after it */
-		as_op(&tr->in[n - 1]);
+	if (n && tr->in[n - 1].kind == T_STI) { /* nothing that may come after it: the interpreter's */
+		tr->in[n - 1].kind = T_OP;
+		tr->in[n - 1].fread = X86_ARITH;
 		tr->in[n - 1].ends = true;
 		*fall = false;
 	}

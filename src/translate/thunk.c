@@ -112,7 +112,7 @@ static void make_ind(struct asmb *a, const u8 *exit)
 void x_thunks(struct cpu *c)
 {
 	struct translate *t = c->tr;
-	struct asmb a = { t->rw + 64, t->rw, t->rw + PAGE_SIZE };
+	struct asmb a = { t->rw + 64 };
 
 #define MAKE(field, call)                                                                                                                  \
 	do {                                                                                                                               \
@@ -135,7 +135,7 @@ void x_unit_thunk(struct cpu *c, struct unit *u, u32 at)
 {
 	struct translate *t = c->tr;
 	u8 *start = t->rw + (at ? at : t->pos);
-	struct asmb asmb = { start, start, NULL }, *a = &asmb;
+	struct asmb asmb = { start }, *a = &asmb;
 	u8 *other, *no1, *no2;
 
 	u->thunk = (u32)(start - t->rw);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The translator's private state. Read in this order: docs/translate.md, this file, scan.c (guest instructions of a unit, flags that are
- * needed), native.c (host code for them), mem.c (guest memory), thunk.c (ways in and out), unit.c (units, links, the engine).
+ * needed), native.c (host code for them), thunk.c (ways in and out), unit.c (units, links, the engine).
  *
  * A unit is host code for a run of guest instructions that lie in one page, entered at the first and left at any jump. While it runs,
- * guest registers are in host registers (home[]), three of them and RFLAGS' system bits in struct cpu; the arithmetic flags are in the
+ * guest registers are in host registers (x_home[]), three of them and RFLAGS' system bits in struct cpu; the arithmetic flags are in the
  * host's, or in cpu.af, as the unit's code knows at each place.
  */
 #ifndef USEKVM_TRANSLATE_TRANSLATE_H
@@ -130,7 +130,8 @@ struct translate {
 /* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit. */
 unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidden;
 
-/* native.c: host code for t->in[0..n). NULL: does not fit. */
+/* native.c: host code for t->in[0..n), for which there is room. */
+const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall) hidden;
 
 /* thunk.c */
@@ -157,6 +158,13 @@ bool x_check_run(struct cpu *c, struct block *b) hidden;       /* as interp.run_
 /* log.c: lines for the log; the caller has seen that they are wanted. n: instructions in t->in that u was made of. */
 void x_log_unit(struct cpu *c, const struct unit *u, unsigned n) hidden;
 void x_log_drop(struct cpu *c) hidden;
+
+/* Where an indirect jump to rip looks for its way on. */
+#define XJC_SHIFT 11
+static inline void **x_jc(struct cpu *c, bool user, u64 rip)
+{
+	return &c->jc[user][(rip ^ rip >> XJC_SHIFT) & ((1u << CPU_JC_BITS) - 1)];
+}
 
 static inline u8 *x_rx(const struct translate *t, u32 off)
 {

@@ -4,7 +4,7 @@
  *
  * Invariants
  *  - A unit runs only if its block is valid: block_find() has looked at the page's bytes since they may have changed, or cpu.xid says
- *    that somebody has. Whatever may change code or its mapping clears cpu.xid (cpu/cpu.c, interp/loop.c).
+ *    that somebody has. Whatever may change code or its mapping clears cpu.xid (cpu/tlb.c, interp/loop.c).
  *  - Links inside a page need no check: if the source stands at its address, so does the target. All others go through a thunk.
  *  - Code memory is mapped twice, writable and executable; nothing is ever both at one address.
  *  - Everything is dropped at once (generation), never a single unit.
@@ -16,7 +16,7 @@
 #include "base/perfmap.h"
 #include "base/process.h"
 #include "base/sys.h"
-#include "cpu/cpuid.h"
+#include "cpu/cr.h"
 #include "cpu/tlb.h"
 #include "interp/event.h"
 #include "interp/fast.h"
@@ -221,19 +221,20 @@ static struct unit **quick_slot(const struct cpu *c)
 	return &c->tr->quick[(c->rip ^ c->rip >> 9 ^ c->mmu_idx) & (XQUICK - 1)];
 }
 
-/* The unit at c->rip, or NULL. May raise a fault of the fetch. */
-static struct unit *find(struct cpu *c)
+/* The unit at c->rip, or NULL: then *b is the block there, if units may run at all. May raise a fault of the fetch. */
+static struct unit *find(struct cpu *c, struct block **b)
 {
 	struct unit **q = quick_slot(c), *u = *q;
 
+	*b = NULL;
 	if (!able(c))
 		return NULL;
 	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && *xid_of(c, u->rip, u->user) == u->id)
 		return u;
-	struct block *b = block_find(c);
-	u = b ? match(c, b) : NULL;
+	*b = block_find(c);
+	u = *b ? match(c, *b) : NULL;
 	if (u)
-		*quick_slot(c) = u;
+		*q = u;
 	return u;
 }
 
@@ -296,7 +297,7 @@ static void link_site(struct cpu *c, struct site *s, struct unit *u)
 		c->xstat[XS_LINKS] += s->linked;
 		code_serialize();
 	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC && far_entry(c, u)) {
-		c->jc[u->user][(u->rip ^ u->rip >> 11) & ((1u << CPU_JC_BITS) - 1)] = x_rx(t, u->thunk);
+		*x_jc(c, u->user, u->rip) = x_rx(t, u->thunk);
 		code_serialize();
 	}
 }
@@ -344,12 +345,10 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 static struct unit *find_or_cross(struct cpu *c)
 {
 	for (;;) {
-		struct unit *u = find(c);
-		if (u || !able(c))
+		struct block *b;
+		struct unit *u = find(c, &b);
+		if (u || !b || !b->hva2 || b->n != 1)
 			return u;
-		struct block *b = block_find(c);
-		if (!b || !b->hva2 || b->n != 1)
-			return NULL;
 		c->xstat[XS_FALL_CROSSING]++;
 		x_run_insn(c, &b->insn[0], c->rip);
 		if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
@@ -435,12 +434,6 @@ u64 x_slow_op(struct cpu *c, u32 site)
 
 /* ---- running ---- */
 
-static bool canonical(const struct cpu *c, u64 a)
-{
-	unsigned shift = c->cr4 & CR4_LA57 ? 7 : 16;
-	return (u64)((s64)(a << shift) >> shift) == a;
-}
-
 /* An indirect jump went to where nothing can be: undo it, and let the interpreter do it, which raises the fault. */
 static void bad_target(struct cpu *c, const struct site *s)
 {
@@ -468,7 +461,7 @@ void x_run_alone(struct cpu *c, const struct unit *u)
 	const struct site *s = &c->tr->sites[n];
 	if (s->kind != SITE_IND)
 		c->rip = s->rip;
-	else if (!canonical(c, c->rip))
+	else if (!cpu_canonical(c, c->rip))
 		bad_target(c, s);
 }
 
@@ -522,7 +515,7 @@ static bool run_units(struct cpu *c, struct block *b)
 		c->xstat[XS_INDIRECT] += s->kind == SITE_IND;
 		c->xstat[XS_POLLS] += s->kind == SITE_POLL;
 		if (s->kind == SITE_IND) {
-			if (unlikely(!canonical(c, c->rip)))
+			if (unlikely(!cpu_canonical(c, c->rip)))
 				bad_target(c, s);
 		} else {
 			c->rip = s->rip;
