@@ -6,6 +6,7 @@
  * when the arena or the table is nearly full (stub_full) the interpreter drops all its decoded code and calls stub_reset.
  */
 #include "interp/stub_int.h"
+#include "base/code.h"
 #include "base/string.h"
 #include "cpu/cpuid.h"
 #include "base/sys.h"
@@ -28,37 +29,16 @@ struct stub_cache {
 int stub_init(struct cpu *c)
 {
 	struct stub_cache *sc = sys_mmap(NULL, sizeof(*sc), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	int fd, r = -ENOMEM;
 
 	if (sys_is_err(sc))
 		return -ENOMEM;
-	fd = sys_memfd("usekvm-stubs", MFD_CLOEXEC);
-	if (fd < 0) {
-		r = fd;
-		goto free_cache;
+	int r = code_map("usekvm-stubs", ARENA_SIZE, &sc->rw, &sc->rx);
+	if (r) {
+		sys_munmap(sc, sizeof(*sc));
+		return r;
 	}
-	r = sys_ftruncate(fd, ARENA_SIZE);
-	if (r)
-		goto close_fd;
-	sc->rw = sys_mmap(NULL, ARENA_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (sys_is_err(sc->rw)) {
-		r = (int)(long)sc->rw;
-		goto close_fd;
-	}
-	sc->rx = sys_mmap(NULL, ARENA_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	if (sys_is_err(sc->rx)) {
-		r = (int)(long)sc->rx;
-		sys_munmap(sc->rw, ARENA_SIZE);
-		goto close_fd;
-	}
-	sys_close(fd);
 	c->stubs = sc;
 	return 0;
-close_fd:
-	sys_close(fd);
-free_cache:
-	sys_munmap(sc, sizeof(*sc));
-	return r;
 }
 
 void stub_destroy(struct cpu *c)
@@ -67,8 +47,7 @@ void stub_destroy(struct cpu *c)
 
 	if (!sc)
 		return;
-	sys_munmap(sc->rw, ARENA_SIZE);
-	sys_munmap(sc->rx, ARENA_SIZE);
+	code_unmap(sc->rw, sc->rx, ARENA_SIZE);
 	sys_munmap(sc, sizeof(*sc));
 	c->stubs = NULL;
 }
@@ -93,31 +72,6 @@ bool stub_owns(const struct cpu *c, u64 host_rip)
 {
 	const struct stub_cache *sc = c->stubs;
 	return sc && host_rip - (u64)sc->rx < ARENA_SIZE;
-}
-
-/*
- * Code was written through one address and will be run through another: the processor promises to notice only after a serializing
- * instruction (SDM 3, 9.1.3; APM 2, 7.6.1). IRET to here is the one that a hypervisor below us does not trap.
- */
-void code_serialize(void)
-{
-	u64 t;
-
-	__asm__ volatile("movq %%rsp, %0\n\t"
-			 "subq $128, %%rsp\n\t" /* the red zone */
-			 "movl %%ss, %%eax\n\t"
-			 "pushq %%rax\n\t"
-			 "pushq %0\n\t"
-			 "pushfq\n\t"
-			 "movl %%cs, %%eax\n\t"
-			 "pushq %%rax\n\t"
-			 "leaq 1f(%%rip), %%rax\n\t"
-			 "pushq %%rax\n\t"
-			 "iretq\n"
-			 "1:"
-			 : "=&r"(t)
-			 :
-			 : "rax", "cc", "memory");
 }
 
 /* The stub with this code, made if there is none. proto: its other fields. NULL: full. */

@@ -28,9 +28,6 @@ bool stub_lower(struct cpu *c, const struct decoded *d, struct insn *i) hidden;
 /* i runs as a stub and does nothing beside: the instruction itself may run wherever its memory operand is a host pointer and the FPU is ready. */
 bool stub_is(const struct insn *i) hidden;
 
-/* After code was written, before it runs. */
-void code_serialize(void) hidden;
-
 /* Fault handler's question: does this host address lie in stub code? If so *cur is not needed: c->cur is the instruction. */
 bool stub_owns(const struct cpu *c, u64 host_rip) hidden;
 

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "base/code.h"
 #include "base/log.h"
 #include "base/perfmap.h"
 #include "base/process.h"
@@ -21,7 +22,6 @@
 #include "interp/event.h"
 #include "interp/fast.h"
 #include "interp/ops.h"
-#include "interp/stub.h"
 #include "mem/mem.h"
 #include "translate/engine.h"
 #include "translate/translate.h"
@@ -34,46 +34,6 @@ static void *carve(struct translate *t, size_t *at, size_t n)
 
 	*at = ALIGN_UP(*at + n, PAGE_SIZE);
 	return p;
-}
-
-/* Shared memory without a name: perf looks into its map only for code that is in no file. */
-static int map_code_anonymous(struct translate *t)
-{
-	t->rw = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (sys_is_err(t->rw))
-		return (int)(long)t->rw;
-	t->rx = sys_mmap_again(t->rw, XCODE_SIZE);
-	int r = sys_is_err(t->rx) ? (int)(long)t->rx : sys_mprotect(t->rx, XCODE_SIZE, PROT_READ | PROT_EXEC);
-	if (r) {
-		sys_munmap(t->rw, XCODE_SIZE);
-		if (!sys_is_err(t->rx))
-			sys_munmap(t->rx, XCODE_SIZE);
-	}
-	return r;
-}
-
-static int map_code(struct translate *t)
-{
-	if (perf_map_wanted())
-		return map_code_anonymous(t);
-	int fd = sys_memfd("usekvm-code", MFD_CLOEXEC), r;
-
-	if (fd < 0)
-		return fd;
-	r = sys_ftruncate(fd, XCODE_SIZE);
-	if (!r) {
-		t->rw = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		r = sys_is_err(t->rw) ? (int)(long)t->rw : 0;
-	}
-	if (!r) {
-		t->rx = sys_mmap(NULL, XCODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-		if (sys_is_err(t->rx)) {
-			r = (int)(long)t->rx;
-			sys_munmap(t->rw, XCODE_SIZE);
-		}
-	}
-	sys_close(fd);
-	return r;
 }
 
 static void drop(struct cpu *c)
@@ -597,8 +557,7 @@ static void destroy(struct cpu *c)
 	if (t) {
 		translate_report(c);
 		x_check_destroy(t);
-		sys_munmap(t->rw, XCODE_SIZE);
-		sys_munmap(t->rx, XCODE_SIZE);
+		code_unmap(t->rw, t->rx, XCODE_SIZE);
 		sys_munmap(t, t->bytes);
 		c->tr = NULL;
 	}
@@ -624,7 +583,7 @@ static int make_translate(struct cpu *c)
 	t->marks = carve(t, &at, XMARKS * sizeof(struct mark));
 	t->insns = carve(t, &at, XINSNS * sizeof(struct insn));
 	t->pages = carve(t, &at, XPAGES * sizeof(struct xpage));
-	r = map_code(t);
+	r = code_map(perf_map_wanted() ? NULL : "usekvm-code", XCODE_SIZE, &t->rw, &t->rx);
 	if (r) {
 		sys_munmap(t, bytes);
 		return r;
