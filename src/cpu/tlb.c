@@ -66,6 +66,24 @@ static void entry_clear(struct cpu_tlbe *e, unsigned n)
 	e->rtag = e->wtag = e->xtag = cpu_tlb_none(n);
 }
 
+static bool entry_has(const struct cpu_tlbe *e, u64 tag, unsigned shift)
+{
+	return e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag;
+}
+
+/* The first entry of table t from n on that has a tag, and CPU_TLB_SIZE when there is none. locals: of pages that are not global. */
+static unsigned used_from(const struct cpu *c, unsigned t, unsigned n, bool locals)
+{
+	for (; n < CPU_TLB_SIZE; n = (n | 63) + 1) {
+		u64 m = c->tlb_used[t][n / 64] & (locals ? ~c->tlb_global[t][n / 64] : ~0ull);
+		m &= ~0ull << n % 64;
+		if (m)
+			return (n & ~63u) + (unsigned)__builtin_ctzll(m);
+	}
+	return n;
+}
+#define EACH_USED(c, t, n, locals) (unsigned n = used_from(c, t, 0, locals); n < CPU_TLB_SIZE; n = used_from(c, t, n + 1, locals))
+
 void cpu_tlb_reset(struct cpu *c)
 {
 	for (unsigned t = 0; t <= MMU_COUNT; t++)
@@ -82,13 +100,10 @@ static void contexts_drop(struct cpu *c)
 void cpu_tlb_flush(struct cpu *c)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++) {
-		for (unsigned w = 0; w < WORDS; w++) {
-			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				entry_clear(&c->tlbs[t][n], n);
-			}
+		for EACH_USED(c, t, n, false)
+			entry_clear(&c->tlbs[t][n], n);
+		for (unsigned w = 0; w < WORDS; w++)
 			c->tlb_used[t][w] = c->tlb_global[t][w] = 0;
-		}
 		c->tlb_shift[t] = 0;
 	}
 	contexts_drop(c);
@@ -99,25 +114,20 @@ void cpu_tlb_flush(struct cpu *c)
 /* Everything but global pages leaves the tables; into x, if there is one. */
 static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
 {
-	for (unsigned t = 0; t < MMU_COUNT; t++)
-		for (unsigned w = 0; w < WORDS; w++) {
-			for (u64 m = c->tlb_used[t][w] & ~c->tlb_global[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				if (x && x->n < CPU_TLB_CTX_MAX) {
-					x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
-					x->e[x->n++] = c->tlbs[t][n];
-				}
-				entry_clear(&c->tlbs[t][n], n);
-			}
-			c->tlb_used[t][w] &= c->tlb_global[t][w];
-		}
-	if (x)
-		for (unsigned t = 0; t < MMU_COUNT; t++)
-			x->shift[t] = c->tlb_shift[t];
 	for (unsigned t = 0; t < MMU_COUNT; t++) {
 		u64 left = 0;
+
+		for EACH_USED(c, t, n, true) {
+			if (x && x->n < CPU_TLB_CTX_MAX) {
+				x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
+				x->e[x->n++] = c->tlbs[t][n];
+			}
+			entry_clear(&c->tlbs[t][n], n);
+		}
 		for (unsigned w = 0; w < WORDS; w++)
-			left |= c->tlb_used[t][w];
+			left |= c->tlb_used[t][w] &= c->tlb_global[t][w];
+		if (x)
+			x->shift[t] = c->tlb_shift[t];
 		if (!left)
 			c->tlb_shift[t] = 0;
 	}
@@ -211,18 +221,13 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 
 		if (shift == PAGE_SHIFT) {
 			unsigned n = tag & (CPU_TLB_SIZE - 1);
-			struct cpu_tlbe *e = &c->tlbs[t][n];
-			if (e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag)
-				entry_clear(e, n);
+			if (entry_has(&c->tlbs[t][n], tag, shift))
+				entry_clear(&c->tlbs[t][n], n);
 			continue;
 		}
-		for (unsigned w = 0; w < WORDS; w++)
-			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				struct cpu_tlbe *e = &c->tlbs[t][n];
-				if (e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag)
-					entry_clear(e, n);
-			}
+		for EACH_USED(c, t, n, false)
+			if (entry_has(&c->tlbs[t][n], tag, shift))
+				entry_clear(&c->tlbs[t][n], n);
 		xid_clear_range(c, va, shift);
 	}
 	c->xid[0][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = c->xid[1][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
@@ -232,11 +237,8 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 void cpu_tlb_flush_write(struct cpu *c)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++)
-		for (unsigned w = 0; w < WORDS; w++)
-			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				c->tlbs[t][n].wtag = cpu_tlb_none(n);
-			}
+		for EACH_USED(c, t, n, false)
+			c->tlbs[t][n].wtag = cpu_tlb_none(n);
 	contexts_drop(c);
 	c->tlb_epoch++;
 }
@@ -244,11 +246,8 @@ void cpu_tlb_flush_write(struct cpu *c)
 void cpu_tlb_flush_exec(struct cpu *c)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++)
-		for (unsigned w = 0; w < WORDS; w++)
-			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				c->tlbs[t][n].xtag = cpu_tlb_none(n);
-			}
+		for EACH_USED(c, t, n, false)
+			c->tlbs[t][n].xtag = cpu_tlb_none(n);
 	contexts_drop(c);
 	cpu_xid_flush(c);
 	c->tlb_epoch++;
@@ -257,12 +256,9 @@ void cpu_tlb_flush_exec(struct cpu *c)
 void cpu_tlb_protect(struct cpu *c, u64 host_page)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++)
-		for (unsigned w = 0; w < WORDS; w++)
-			for (u64 m = c->tlb_used[t][w]; m; m &= m - 1) {
-				unsigned n = w * 64 + (unsigned)__builtin_ctzll(m);
-				if (c->tlbs[t][n].host == host_page)
-					c->tlbs[t][n].wtag = cpu_tlb_none(n);
-			}
+		for EACH_USED(c, t, n, false)
+			if (c->tlbs[t][n].host == host_page)
+				c->tlbs[t][n].wtag = cpu_tlb_none(n);
 	for (unsigned k = 0; k < CPU_TLB_CTXS; k++) {
 		struct cpu_tlb_ctx *x = &c->tlb_ctx[k];
 		for (u32 n = 0; x->valid && n < x->n; n++)
