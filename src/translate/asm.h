@@ -11,12 +11,13 @@
 #include "base/types.h"
 #include "base/string.h"
 #include "cpu/cpu.h"
+#include "interp/encode.h"
 
 struct asmb {
 	u8 *p;
 };
 
-enum { REG_T1 = R_10, REG_T2 = R_11, REG_CTX = R_SP, REG_NONE = 0x80 };
+enum { REG_T1 = R_10, REG_T2 = R_11, REG_CTX = R_SP };
 
 struct xea {
 	u8 base, index; /* host registers, or REG_NONE */
@@ -115,19 +116,13 @@ static inline void asm_jump_to(struct asmb *a, unsigned cc, const u8 *to)
 	asm_patch(asm_jump(a, cc), to);
 }
 
-/* ---- the guest's own instructions ---- */
+/* The guest's own instruction (interp/encode.h). False: cannot be encoded so, nothing is written. */
+static inline bool asm_copy(struct asmb *a, const struct decoded *d, const struct rename *r)
+{
+	unsigned n = encode_copy(a->p, d, r);
 
-struct decoded;
-
-/* Which host register stands for the guest's in each field of the encoding; REG_NONE: the field names no general register. */
-struct rename {
-	u8 reg, rm, vvvv, opreg;
-	bool mem;       /* the memory operand becomes [mbase + mdisp] */
-	u8 mbase;
-	s32 mdisp;
-};
-
-/* False: cannot be encoded so. What was written decodes to the same instruction on the renamed operands: that is checked here. */
-bool asm_copy(struct asmb *a, const struct decoded *d, const struct rename *r) hidden;
+	a->p += n;
+	return n;
+}
 
 #endif

@@ -303,19 +303,16 @@ struct temps {
 static bool rename_operand(struct temps *t, const ZydisDecodedOperand *o, u8 *out)
 {
 	int g = stub_gpr(o->reg.value);
-	bool explicit = o->encoding != ZYDIS_OPERAND_ENCODING_NONE;
 
 	*out = REG_NONE;
 	if (g < 0)
 		return true;
-	if (o->reg.value >= ZYDIS_REGISTER_AH && o->reg.value <= ZYDIS_REGISTER_BH)
-		return true; /* as it is: asm_copy sees to it that no REX comes before it */
+	if (reg_is_high_byte(o->reg.value))
+		return true; /* as it is: encode_copy sees to it that no REX comes before it */
 	if (x_home[g] != REG_NONE) {
 		*out = x_home[g];
-		return explicit || x_home[g] == g;
+		return true;
 	}
-	if (!explicit)
-		return false;
 	unsigned k = 0;
 	while (k < t->n && t->guest[k] != g)
 		k++;
@@ -343,16 +340,11 @@ static bool rename_all(struct temps *t, const struct decoded *d, struct rename *
 			continue;
 		if (!rename_operand(t, o, &host))
 			return false;
-		switch (o->encoding) {
-		case ZYDIS_OPERAND_ENCODING_MODRM_REG: r->reg = host; break;
-		case ZYDIS_OPERAND_ENCODING_MODRM_RM: r->rm = host; break;
-		case ZYDIS_OPERAND_ENCODING_OPCODE: r->opreg = host; break;
-		case ZYDIS_OPERAND_ENCODING_NDSNDD: r->vvvv = host; break;
-		case ZYDIS_OPERAND_ENCODING_NONE: case ZYDIS_OPERAND_ENCODING_IS4: case ZYDIS_OPERAND_ENCODING_MASK: break;
-		default:
-			if (host != REG_NONE)
-				return false;
-		}
+		u8 *field = rename_field(r, o);
+		if (field)
+			*field = host;
+		else if (host != REG_NONE && host != stub_gpr(o->reg.value)) /* an implied register stands where it must */
+			return false;
 	}
 	return true;
 }

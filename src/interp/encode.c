@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Prefixes, VEX and EVEX fields and ModRM of the guest's instruction rewritten, everything else copied.
+ */
+#include "interp/encode.h"
+
+#include "base/string.h"
+#include "interp/stub_int.h"
+
+struct out {
+	u8 *p;
+};
+
+static void put(struct out *a, unsigned b)
+{
+	*a->p++ = (u8)b;
+}
+
+u8 *rename_field(struct rename *r, const ZydisDecodedOperand *o)
+{
+	switch (o->encoding) {
+	case ZYDIS_OPERAND_ENCODING_MODRM_REG: return &r->reg;
+	case ZYDIS_OPERAND_ENCODING_MODRM_RM: return &r->rm;
+	case ZYDIS_OPERAND_ENCODING_OPCODE: return &r->opreg;
+	case ZYDIS_OPERAND_ENCODING_NDSNDD: return &r->vvvv;
+	default: return NULL;
+	}
+}
+
+static bool scalable_osz(ZydisMnemonic m)
+{
+	switch (m) {
+	case ZYDIS_MNEMONIC_POPCNT:
+	case ZYDIS_MNEMONIC_LZCNT:
+	case ZYDIS_MNEMONIC_TZCNT:
+	case ZYDIS_MNEMONIC_MOVBE:
+	case ZYDIS_MNEMONIC_CRC32:
+	case ZYDIS_MNEMONIC_RDRAND:
+	case ZYDIS_MNEMONIC_RDSEED: return true;
+	default: return false;
+	}
+}
+
+/* Outside 64-bit mode W of VEX and EVEX is ignored where it would only widen a general register or its memory form. */
+static bool w_is_width(const struct decoded *d)
+{
+	switch (d->z.mnemonic) {
+	case ZYDIS_MNEMONIC_VMOVD:
+	case ZYDIS_MNEMONIC_VPINSRD:
+	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VCVTSI2SS:
+	case ZYDIS_MNEMONIC_VCVTSI2SD:
+	case ZYDIS_MNEMONIC_VCVTUSI2SS:
+	case ZYDIS_MNEMONIC_VCVTUSI2SD: return true;
+	default: break;
+	}
+	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(d->op[k].reg.value) >= 0)
+			return true;
+	return false;
+}
+
+static bool uses_high_byte(const struct decoded *d)
+{
+	for (unsigned k = 0; k < d->z.operand_count; k++)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_is_high_byte(d->op[k].reg.value))
+			return true;
+	return false;
+}
+
+static bool legacy_head(struct out *a, const struct decoded *d, const struct rename *r, unsigned *at)
+{
+	const ZydisDecodedInstruction *z = &d->z;
+	bool had = z->attributes & ZYDIS_ATTRIB_HAS_REX;
+	u8 old = had ? d->bytes[z->raw.rex.offset] : 0x40, rex = old & 0x48;
+	bool force = scalable_osz(z->mnemonic);
+
+	if (force && d->op[z->operand_count_visible - 1].size == 16)
+		put(a, 0x66);
+	for (unsigned k = 0; k < z->raw.prefix_count; k++) {
+		u8 b = z->raw.prefixes[k].value;
+		if (b == 0xf0 || b == 0xf2 || b == 0xf3 || (b == 0x66 && !force))
+			put(a, b);
+	}
+	rex |= r->reg != REG_NONE ? (r->reg >> 3) << 2 : old & 4;
+	if (r->mem)
+		rex |= r->mbase >> 3;
+	else if (r->rm != REG_NONE || r->opreg != REG_NONE)
+		rex |= (r->rm != REG_NONE ? r->rm : r->opreg) >> 3;
+	else
+		rex |= old & 1;
+	rex |= 0x40;
+	if (uses_high_byte(d) && (had || rex != 0x40))
+		return false;
+	if (had || rex != 0x40)
+		put(a, rex);
+	*at = z->raw.prefix_count;
+	return true;
+}
+
+static void vex_head(struct out *a, const struct decoded *d, const struct rename *r, unsigned *at)
+{
+	const ZydisDecodedInstruction *z = &d->z;
+	unsigned off = z->raw.vex.offset;
+	u8 b1, b2;
+
+	if (z->raw.vex.size == 2) {
+		b1 = (d->bytes[off + 1] & 0x80) | 0x61;
+		b2 = d->bytes[off + 1] & 0x7f;
+	} else {
+		b1 = d->bytes[off + 1];
+		b2 = d->bytes[off + 2];
+	}
+	*at = off + z->raw.vex.size;
+	if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64) {
+		b1 |= 0xe0;
+		b2 = (u8)((b2 | 0x40) & (w_is_width(d) ? 0x7f : 0xff));
+	}
+	if (r->reg != REG_NONE)
+		b1 = (u8)((b1 & 0x7f) | (~r->reg >> 3 & 1) << 7);
+	if (r->mem)
+		b1 = (u8)((b1 & 0x9f) | 0x40 | (~r->mbase >> 3 & 1) << 5);
+	else if (r->rm != REG_NONE)
+		b1 = (u8)((b1 & 0xdf) | (~r->rm >> 3 & 1) << 5);
+	if (r->vvvv != REG_NONE)
+		b2 = (u8)((b2 & 0x87) | (~r->vvvv & 15) << 3);
+	if ((b1 & 0x7f) == 0x61 && !(b2 & 0x80)) {
+		put(a, 0xc5);
+		put(a, (b1 & 0x80) | b2);
+		return;
+	}
+	put(a, 0xc4);
+	put(a, b1);
+	put(a, b2);
+}
+
+static void evex_head(struct out *a, const struct decoded *d, const struct rename *r, unsigned *at)
+{
+	const ZydisDecodedInstruction *z = &d->z;
+	u8 b[4];
+
+	memcpy(b, d->bytes + z->raw.evex.offset, 4);
+	*at = z->raw.evex.offset + 4;
+	if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64) {
+		b[1] |= 0xf0;
+		b[2] = (u8)((b[2] | 0x40) & (w_is_width(d) ? 0x7f : 0xff));
+		b[3] |= 8;
+	}
+	if (r->reg != REG_NONE)
+		b[1] = (u8)((b[1] & 0x7f) | (~r->reg >> 3 & 1) << 7);
+	if (r->mem)
+		b[1] = (u8)((b[1] & 0x9f) | 0x40 | (~r->mbase >> 3 & 1) << 5);
+	else if (r->rm != REG_NONE)
+		b[1] = (u8)((b[1] & 0xdf) | (~r->rm >> 3 & 1) << 5);
+	if (r->vvvv != REG_NONE)
+		b[2] = (u8)((b[2] & 0x87) | (~r->vvvv & 15) << 3);
+	for (unsigned k = 0; k < 4; k++)
+		put(a, b[k]);
+}
+
+static bool encode(struct out *a, const struct decoded *d, const struct rename *r)
+{
+	const ZydisDecodedInstruction *z = &d->z;
+	unsigned at;
+
+	switch (z->encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
+		if (!legacy_head(a, d, r, &at))
+			return false;
+		break;
+	case ZYDIS_INSTRUCTION_ENCODING_VEX: vex_head(a, d, r, &at); break;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX: evex_head(a, d, r, &at); break;
+	default: return false;
+	}
+	if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
+		unsigned tail = at;
+		if (r->opreg != REG_NONE) { /* in the low bits of the last opcode byte */
+			tail = z->raw.imm[0].size ? z->raw.imm[0].offset : z->length;
+			memcpy(a->p, d->bytes + at, tail - at);
+			a->p += tail - at;
+			a->p[-1] = (u8)((a->p[-1] & 0xf8) | (r->opreg & 7));
+		}
+		memcpy(a->p, d->bytes + tail, z->length - tail);
+		a->p += z->length - tail;
+		return true;
+	}
+	unsigned m = z->raw.modrm.offset, tail = m + 1;
+	memcpy(a->p, d->bytes + at, m - at);
+	a->p += m - at;
+	u8 modrm = d->bytes[m];
+	if (r->reg != REG_NONE)
+		modrm = (u8)((modrm & 0xc7) | (r->reg & 7) << 3);
+	if (!r->mem) {
+		if (r->rm != REG_NONE)
+			modrm = (u8)((modrm & 0xf8) | (r->rm & 7));
+		put(a, modrm);
+	} else {
+		tail += (z->attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + z->raw.disp.size / 8;
+		/* EVEX scales an 8-bit displacement: never one here. */
+		put(a, (modrm & 0x38) | (r->mbase & 7) | (r->mdisp ? 0x80 : 0));
+		if (r->mdisp)
+			memcpy(a->p, &r->mdisp, 4), a->p += 4;
+	}
+	memcpy(a->p, d->bytes + tail, z->length - tail);
+	a->p += z->length - tail;
+	return true;
+}
+
+static bool same_operand(const struct decoded *g, const struct rename *r, const ZydisDecodedOperand *o, const ZydisDecodedOperand *h)
+{
+	if (o->type != h->type || o->size != h->size)
+		return false;
+	switch (o->type) {
+	case ZYDIS_OPERAND_TYPE_REGISTER: {
+		int n = stub_gpr(o->reg.value);
+		if (n < 0 || reg_is_high_byte(o->reg.value))
+			return o->reg.value == h->reg.value;
+		struct rename f = *r;
+		const u8 *field = rename_field(&f, o);
+		int want = field ? *field : n;
+		return stub_gpr(h->reg.value) == want && !reg_is_high_byte(h->reg.value) &&
+		       ZydisRegisterGetClass(o->reg.value) == ZydisRegisterGetClass(h->reg.value);
+	}
+	case ZYDIS_OPERAND_TYPE_IMMEDIATE: return o->imm.value.u == h->imm.value.u;
+	case ZYDIS_OPERAND_TYPE_MEMORY:
+		return r->mem && h->mem.base == (ZydisRegister)(ZYDIS_REGISTER_RAX + r->mbase) && !h->mem.index && h->mem.disp.value == r->mdisp &&
+		       (h->mem.segment == ZYDIS_REGISTER_DS || h->mem.segment == ZYDIS_REGISTER_SS);
+	default: return false;
+	}
+}
+
+/* The bytes come from the guest, and what we write will run on the host: decode it again and look. */
+static bool proven(const u8 *code, unsigned n, const struct decoded *g, const struct rename *r)
+{
+	struct decoded h;
+	u8 bytes[15];
+
+	if (n > 15)
+		return false;
+	memset(bytes, 0x90, sizeof(bytes));
+	memcpy(bytes, code, n);
+	if (decode(&h, bytes, 15, 8, false) != DECODE_OK || h.z.length != n || h.z.mnemonic != g->z.mnemonic)
+		return false;
+	if (h.z.operand_count_visible != g->z.operand_count_visible || h.z.avx.mask.reg != g->z.avx.mask.reg)
+		return false;
+	if ((h.z.attributes ^ g->z.attributes) & (ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
+		return false;
+	for (unsigned k = 0; k < g->z.operand_count_visible; k++)
+		if (!same_operand(g, r, &g->op[k], &h.op[k]))
+			return false;
+	return true;
+}
+
+unsigned encode_copy(u8 *code, const struct decoded *d, const struct rename *r)
+{
+	struct out a = { code };
+
+	if (!encode(&a, d, r) || !proven(code, (unsigned)(a.p - code), d, r))
+		return 0;
+	return (unsigned)(a.p - code);
+}
