@@ -13,6 +13,7 @@
 #include <sys/time.h>
 
 #include "../harness/kvmtest.h"
+#include "random.h"
 
 #define PG 4096ull
 #define CANARY 0xc7
@@ -42,14 +43,6 @@ static size_t arena_size;
 #define FAR_SIZE (4u << 20)
 static bool removed[NSLOTS], user, verbose;
 
-static u64 rng = 1;
-static u64 rnd(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return rng * 0x2545f4914f6cdd1dull;
-}
 static u64 below(u64 n) { return (rnd() >> 20) % n; }
 static bool one_in(unsigned n) { return !below(n); }
 /* No byte of it is the canary's. */

@@ -12,19 +12,12 @@
 #include <sys/time.h>
 
 #include "../harness/kvmtest.h"
+#include "random.h"
 
 #define PAGES 192u
 #define PG 4096u
 #define OTHER (1u << 20)
 
-static u64 rng = 1;
-static u64 rnd(void)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return rng * 0x2545f4914f6cdd1dull;
-}
 static u64 below(u64 n) { return rnd() % n; }
 static bool one_in(unsigned n) { return !below(n); }
 

@@ -6,22 +6,10 @@
 #include <linux/vfio.h>
 
 #include "../debug/walk.h"
+#include "group.h"
 
 static const char *pci;
-static char group_path[64];
 static int sys_fd, vm, dev, group, container, device = -1;
-
-static void find_group(void)
-{
-	char path[128], link[256];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", pci);
-	n = readlink(path, link, sizeof(link) - 1);
-	REQUIRE(n > 0);
-	link[n] = 0;
-	snprintf(group_path, sizeof(group_path), "/dev/vfio/%s", strrchr(link, '/') + 1);
-}
 
 /* Opening it says too that the last step has left no reference: a group is open once only. */
 static void have_group(void)
@@ -84,7 +72,7 @@ int main(int argc, char **argv)
 		return 2;
 	walk_init();
 	pci = argv[1];
-	find_group();
+	find_group(pci);
 	sys_fd = kt_open();
 	alarm(600);
 	for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)

@@ -9,23 +9,11 @@
 #include "kvmtest.h"
 #include "usekvm/device.h"
 #include "usekvm/stats.h"
+#include "group.h"
 
 GUEST16(prog, "again: mov $0x5a, %al\n mov %al, 0x8000\n clflush 0x8000\n mov 0x8000, %al\n wbinvd\n out %al, $0x10\n jmp again\n");
 
-static char group_path[64];
 static bool coherent;
-
-static void find_group(const char *pci)
-{
-	char path[128], link[256];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/iommu_group", pci);
-	n = readlink(path, link, sizeof(link) - 1);
-	REQUIRE(n > 0);
-	link[n] = 0;
-	snprintf(group_path, sizeof(group_path), "/dev/vfio/%s", strrchr(link, '/') + 1);
-}
 
 static int create(int vm, u32 type)
 {
