@@ -232,6 +232,17 @@ enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off
 	return decode_in_page(c, d, p, off, &avail);
 }
 
+/* The instruction of a block that runs into page2. */
+enum decode_result block_decode_crossing(struct cpu *c, const struct block *b, struct decoded *d)
+{
+	unsigned off = (unsigned)(b->hva & ~PAGE_MASK), first = (unsigned)PAGE_SIZE - off;
+	u8 bytes[15];
+
+	memcpy(bytes, b->page->copy + off, first);
+	memcpy(bytes + first, b->page2->copy, 15 - first);
+	return decode(d, bytes, 15, c->code_size, cpu_is_amd(c));
+}
+
 /* Fill *i from a decode result. False: not implemented; c->insn_bytes are set. */
 static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded *d, struct insn *i, unsigned off)
 {
@@ -285,7 +296,6 @@ static _Noreturn void unimplemented(struct cpu *c)
 /* The instruction at the end of a page that goes on in the next one: a block of its own. */
 static struct block *build_crossing(struct cpu *c, struct block *b, struct code_page *p, unsigned off, gva_t la)
 {
-	u8 bytes[15];
 	unsigned first = (unsigned)PAGE_SIZE - off;
 	struct decoded d;
 
@@ -301,15 +311,13 @@ static struct block *build_crossing(struct cpu *c, struct block *b, struct code_
 	}
 	page_validate(c, p2);
 	page_use(p2, 0);
-	memcpy(bytes, p->copy + off, first);
-	memcpy(bytes + first, p2->copy, 15 - first);
+	b->page2 = p2;
 	cpu_fpu_put(c);
-	enum decode_result r = decode(&d, bytes, 15, c->code_size, cpu_is_amd(c));
+	enum decode_result r = block_decode_crossing(c, b, &d);
 	if (!make_insn(c, r, &d, &b->insn[0], 0))
 		unimplemented(c);
 	b->n = 1;
 	b->bytes = b->insn[0].len;
-	b->page2 = p2;
 	b->live2 = p2->live;
 	b->hva2 = p2->hva;
 	finish(c, b, b->insn[0].ends_block);

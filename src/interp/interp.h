@@ -16,7 +16,7 @@
 
 #define BLOCK_MAX_INSNS 64
 #define BLOCK_HASH_BITS 15
-#define BLOCK_ARENA_SIZE (14u << 20) /* of one vCPU alone; several share it (block.c) */
+#define BLOCK_ARENA_SIZE (24u << 20) /* of one vCPU alone; several share it (block.c) */
 #define BLOCK_ARENA_MIN (1u << 20)
 #define CODE_PAGES_MAX 2048
 #define CODE_PAGES_MIN 128
@@ -111,6 +111,7 @@ struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch fa
 /* The instruction at off of the page, as its bytes were when its blocks were made. Not for one that goes on in the next page. FPU put. */
 struct decoded;
 enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d) hidden;
+enum decode_result block_decode_crossing(struct cpu *c, const struct block *b, struct decoded *d) hidden;
 void block_page_written(struct cpu *c, u64 hva) hidden;
 int block_init(struct cpu *c) hidden;
 void block_destroy(struct cpu *c) hidden;

@@ -107,7 +107,10 @@ static void flags_of(struct tinsn *t)
 
 static bool decode_at(struct cpu *c, const struct block *b, unsigned off, struct tinsn *t, u64 page_rip)
 {
-	if (off >= PAGE_SIZE || block_decode(c, b->page, off, &t->d) != DECODE_OK)
+	if (off >= PAGE_SIZE)
+		return false;
+	bool crossing = b->hva2 && off == (b->hva & ~PAGE_MASK);
+	if ((crossing ? block_decode_crossing(c, b, &t->d) : block_decode(c, b->page, off, &t->d)) != DECODE_OK)
 		return false;
 	t->off = (u16)off;
 	t->rip = page_rip + off;

@@ -130,13 +130,30 @@ void x_thunks(struct cpu *c)
 	t->first = t->pos = (u32)ALIGN_UP((u64)(a.p - t->rw), 64);
 }
 
+static u8 *check_page(struct asmb *a, const struct unit *u, u64 rip, u32 id)
+{
+	u32 slot = u->user * CPU_XID_SLOTS + ((rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
+
+	asm_rm(a, false, 0x81, 7, xea_ctx(CTX(xid) + (s32)(slot * 4)));
+	e32(a, id);
+	return asm_jump(a, CC_NE);
+}
+
+void x_thunk_chain(struct cpu *c, struct unit *u, u32 next)
+{
+	struct translate *t = c->tr;
+
+	u->chain = next;
+	asm_patch(t->rw + u->other, t->rw + (next ? t->units[next - 1].thunk : t->t_ind));
+}
+
 /* From afar: is the page at this address still the one that the unit was made from? Flags are in cpu.af. Room: THUNK_MAX. */
 void x_unit_thunk(struct cpu *c, struct unit *u, u32 at)
 {
 	struct translate *t = c->tr;
 	u8 *start = t->rw + (at ? at : t->pos);
 	struct asmb asmb = { start }, *a = &asmb;
-	u8 *other, *no1, *no2;
+	u8 *other, *no1, *no2, *no3 = NULL;
 
 	u->thunk = (u32)(start - t->rw);
 	if (u->rip == (u64)(s64)(s32)u->rip) {
@@ -150,15 +167,22 @@ void x_unit_thunk(struct cpu *c, struct unit *u, u32 at)
 	asm_rm(a, false, 0x83, 7, xea_ctx(CTX(requests))), e8(a, 0);
 	no1 = asm_jump(a, CC_NE);
 	u->far = (u32)(a->p - t->rw);
-	asm_rm(a, false, 0x81, 7, xea_ctx(CTX(xid) + (s32)((u->user * CPU_XID_SLOTS + ((u->rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1))) * 4)));
-	e32(a, u->id);
-	no2 = asm_jump(a, CC_NE);
+	u8 *check = a->p;
+	no2 = check_page(a, u, u->rip, u->id);
+	size_t check_size = (size_t)(a->p - check);
+	if (u->id2)
+		no3 = check_page(a, u, u->rip + PAGE_SIZE, u->id2);
 	asm_jump_to(a, CC_ALWAYS, t->rw + u->slot);
-	asm_patch(no1, a->p);
 	asm_patch(no2, a->p);
-	asm_imm(a, REG_T1, u->rip);
+	if (no3)
+		asm_patch(no3, a->p);
+	asm_imm(a, REG_T1, u->rip); /* the next may be of the same address in another process */
 	asm_patch(other, a->p);
+	u->other = (u32)(asm_jump(a, CC_ALWAYS) - t->rw);
+	x_thunk_chain(c, u, u->chain);
+	asm_patch(no1, a->p);
+	asm_imm(a, REG_T1, u->rip);
 	asm_jump_to(a, CC_ALWAYS, t->rw + t->t_ind);
-	if (!at)
-		t->pos = (u32)ALIGN_UP((u64)(a->p - t->rw), 16);
+	if (!at) /* with room for a unit in two pages that may take it over */
+		t->pos = (u32)ALIGN_UP((u64)(a->p - t->rw) + (u->id2 ? 0 : check_size), 16);
 }

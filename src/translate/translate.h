@@ -28,6 +28,7 @@
 #define XPAGE_HASH 1024u
 #define XQUICK 1024u
 #define XBYRIP 8192u
+#define XCHAIN 4u /* thunks that share a place in cpu.jc */
 #define XHOT 32u /* runs of a block before it is translated */
 
 /* Where each guest register lives; REG_NONE: in cpu.gpr. */
@@ -76,10 +77,11 @@ struct unit {
 	struct unit *next; /* of the same block, at other linear addresses or in other modes */
 	u32 older;         /* index + 1: made before for the same address (by a hash) */
 	u32 poll, slot, flags; /* entries: with a look at requests; flags in cpu.af; flags in the host's */
-	u32 thunk, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1), from other pages. 0: none yet */
+	u32 thunk, other, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1; `other` is the jump on when the target is another), from other pages. 0: none yet */
 	u32 end;
 	u32 mark, nmarks;
-	u32 id;      /* of its xpage */
+	u32 id, id2; /* of its xpage, and of the one that its only instruction runs into; 0: none */
+	u32 chain;   /* index + 1: the unit whose thunk an indirect jump tries next, of those that cpu.jc has one place for */
 	u16 live_in; /* flags needed */
 	u16 bytes;
 	u8 mmu_idx;
@@ -120,6 +122,7 @@ struct translate {
 	struct xpage *pages;
 	u32 page_hash[XPAGE_HASH];
 	u32 by_rip[XBYRIP];      /* index + 1 of the newest unit */
+	u32 jc_first[2][1u << CPU_JC_BITS]; /* index + 1 of the unit whose thunk stands in cpu.jc */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
 	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
@@ -136,9 +139,10 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 
 /* thunk.c */
 #define SITE_NONE 0xffffffffu
-#define THUNK_MAX 128u
+#define THUNK_MAX 192u
 void x_thunks(struct cpu *c) hidden;
 void x_unit_thunk(struct cpu *c, struct unit *u, u32 at) hidden; /* at: over that of an older unit; 0: a new one */
+void x_thunk_chain(struct cpu *c, struct unit *u, u32 next) hidden; /* index + 1; 0: none */
 
 /* unit.c */
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site) hidden;
@@ -159,11 +163,11 @@ bool x_check_run(struct cpu *c, struct block *b) hidden;       /* as interp.run_
 void x_log_unit(struct cpu *c, const struct unit *u, unsigned n) hidden;
 void x_log_drop(struct cpu *c) hidden;
 
-/* Where an indirect jump to rip looks for its way on. */
+/* Where in cpu.jc an indirect jump to rip looks for its way on. */
 #define XJC_SHIFT 11
-static inline void **x_jc(struct cpu *c, bool user, u64 rip)
+static inline unsigned x_jc_slot(u64 rip)
 {
-	return &c->jc[user][(rip ^ rip >> XJC_SHIFT) & ((1u << CPU_JC_BITS) - 1)];
+	return (rip ^ rip >> XJC_SHIFT) & ((1u << CPU_JC_BITS) - 1);
 }
 
 static inline u8 *x_rx(const struct translate *t, u32 off)

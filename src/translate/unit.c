@@ -55,6 +55,7 @@ static void drop(struct cpu *c)
 	memset(t->page_hash, 0, sizeof(t->page_hash));
 	memset(t->quick, 0, sizeof(t->quick));
 	memset(t->by_rip, 0, sizeof(t->by_rip));
+	memset(t->jc_first, 0, sizeof(t->jc_first));
 	for (unsigned u = 0; u < 2; u++)
 		for (unsigned k = 0; k < 1u << CPU_JC_BITS; k++)
 			c->jc[u][k] = x_rx(t, t->t_ind);
@@ -63,25 +64,25 @@ static void drop(struct cpu *c)
 static bool full(const struct translate *t)
 {
 	return t->pos + UNIT_MAX_BYTES + THUNK_MAX > t->limit || t->nunits + 1 > XUNITS || t->nsites + 4 * UNIT_MAX_INSNS + 8 > XSITES ||
-	       t->nmarks + 2 * UNIT_MAX_INSNS > XMARKS || t->ninsns + 2 * UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 1 > XPAGES;
+	       t->nmarks + 2 * UNIT_MAX_INSNS > XMARKS || t->ninsns + 2 * UNIT_MAX_INSNS > XINSNS / 2 || t->npages + 2 > XPAGES;
 }
 
 /* ---- pages ---- */
 
-static u32 page_id(struct cpu *c, const struct block *b, bool user)
+static u32 page_id(struct cpu *c, u64 vpage, const struct code_page *page, u32 live)
 {
 	struct translate *t = c->tr;
-	u64 vpage = c->rip >> PAGE_SHIFT;
-	u32 *h = &t->page_hash[(vpage ^ (u64)b->page >> 4) & (XPAGE_HASH - 1)];
+	bool user = c->cpl == 3;
+	u32 *h = &t->page_hash[(vpage ^ (u64)page >> 4) & (XPAGE_HASH - 1)];
 
 	for (u32 x = *h; x; x = t->pages[x - 1].next) {
 		struct xpage *p = &t->pages[x - 1];
-		if (p->vpage == vpage && p->page == b->page && p->live == b->live && p->user == user)
+		if (p->vpage == vpage && p->page == page && p->live == live && p->user == user)
 			return x;
 	}
 	if (t->npages == XPAGES)
 		return 0;
-	t->pages[t->npages++] = (struct xpage){ vpage, b->page, b->live, user, *h };
+	t->pages[t->npages++] = (struct xpage){ vpage, page, live, user, *h };
 	*h = t->npages;
 	return *h;
 }
@@ -91,9 +92,21 @@ static u32 *xid_of(struct cpu *c, u64 rip, bool user)
 	return &c->xid[user][(rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)];
 }
 
+/* Whether all of u's pages are known to be as they were when it was made. */
+static bool is_known(struct cpu *c, const struct unit *u)
+{
+	return *xid_of(c, u->rip, u->user) == u->id && (!u->id2 || *xid_of(c, u->rip + PAGE_SIZE, u->user) == u->id2);
+}
+
+/* They have been looked at. A page that another vCPU may write to unseen is looked at each time. */
 static void page_known(struct cpu *c, const struct unit *u)
 {
-	cpu_xid_set(c, u->rip, u->user, u->id);
+	const struct xpage *p = c->tr->pages;
+
+	if (likely(!p[u->id - 1].page->unstable))
+		cpu_xid_set(c, u->rip, u->user, u->id);
+	if (unlikely(u->id2) && !p[u->id2 - 1].page->unstable)
+		cpu_xid_set(c, u->rip + PAGE_SIZE, u->user, u->id2);
 }
 
 /* ---- making and finding ---- */
@@ -108,8 +121,40 @@ static struct unit *match(const struct cpu *c, const struct block *b)
 
 static bool is_dead(const struct translate *t, const struct unit *u)
 {
-	const struct xpage *p = &t->pages[u->id - 1];
-	return p->page->live != p->live;
+	const struct xpage *p = &t->pages[u->id - 1], *p2 = &t->pages[(u->id2 ? u->id2 : u->id) - 1];
+	return p->page->live != p->live || p2->page->live != p2->live;
+}
+
+/*
+ * v's thunk becomes one of u, and so do the links to it. The first takes v's place in the chain of cpu.jc, where another that is of the same
+ * address has none: no chain leads to it, so that none can become a ring.
+ */
+static void take_thunk(struct cpu *c, struct unit *u, struct unit *v)
+{
+	struct translate *t = c->tr;
+	struct unit before = *u, *w = NULL;
+	unsigned slot = x_jc_slot(u->rip);
+	u32 *x = &t->jc_first[u->user][slot];
+
+	for (; *x && &t->units[*x - 1] != v; x = &w->chain)
+		w = &t->units[*x - 1];
+	if (!before.thunk) {
+		u->chain = v->chain;
+		x_unit_thunk(c, u, v->thunk);
+		if (*x)
+			*x = (u32)(u - t->units) + 1;
+	} else {
+		if (*x && w) {
+			x_thunk_chain(c, w, v->chain);
+		} else if (*x) {
+			*x = v->chain;
+			c->jc[u->user][slot] = x_rx(t, *x ? t->units[*x - 1].thunk : t->t_ind);
+		}
+		u->chain = 0;
+		x_unit_thunk(c, u, v->thunk);
+		*u = before;
+	}
+	v->thunk = 0;
 }
 
 /* The page's code has changed and u is what now stands where older units stood: the thunk, and with it all links from afar, is now u's. */
@@ -118,18 +163,16 @@ static void inherit(struct cpu *c, struct unit *u)
 	struct translate *t = c->tr;
 	u32 *h = &t->by_rip[(u->rip ^ u->rip >> 13) & (XBYRIP - 1)];
 
-	/* One that is dead is not asked for any more: it leaves the chain. */
+	/* One that is dead is not asked for any more: when it has no thunk to leave, it leaves the chain. */
 	for (u32 *x = h; *x;) {
 		struct unit *v = &t->units[*x - 1];
-		if (!is_dead(t, v)) {
+		bool dead = is_dead(t, v);
+		if (dead && v->thunk && v->rip == u->rip && v->mmu_idx == u->mmu_idx)
+			take_thunk(c, u, v);
+		if (dead && !v->thunk)
+			*x = v->older;
+		else
 			x = &v->older;
-			continue;
-		}
-		*x = v->older;
-		if (v->rip == u->rip && v->mmu_idx == u->mmu_idx && v->thunk) {
-			x_unit_thunk(c, u, v->thunk);
-			v->thunk = 0;
-		}
 	}
 	u->older = *h;
 	*h = (u32)(u - t->units) + 1;
@@ -147,19 +190,19 @@ static struct unit *make(struct cpu *c, struct block *b)
 	bool fall;
 
 	u64 since = host_rdtsc();
-	if (b->hva2 || full(t)) {
-		c->xstat[XS_FALL_CROSSING] += !!b->hva2;
-		if (!b->hva2)
-			cpu_request(c, CPU_REQ_CODE);
+	if (full(t)) {
+		cpu_request(c, CPU_REQ_CODE);
 		return NULL;
 	}
-	u32 id = page_id(c, b, c->cpl == 3);
+	u32 id = page_id(c, c->rip >> PAGE_SHIFT, b->page, b->live);
+	u32 id2 = b->hva2 ? page_id(c, (c->rip >> PAGE_SHIFT) + 1, b->page2, b->live2) : 0;
 	cpu_fpu_put(c); /* the decoder is compiled with vector registers */
 	unsigned n = id ? x_scan(c, b, c->rip, &fall) : 0;
 	if (!n)
 		return NULL;
 	struct unit *u = x_emit(c, b, c->rip, n, fall);
 	u->id = id;
+	u->id2 = id2;
 	u->next = b->unit;
 	b->unit = u;
 	inherit(c, u);
@@ -189,7 +232,7 @@ static struct unit *find(struct cpu *c, struct block **b)
 	*b = NULL;
 	if (!able(c))
 		return NULL;
-	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && *xid_of(c, u->rip, u->user) == u->id)
+	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && is_known(c, u))
 		return u;
 	*b = block_find(c);
 	u = *b ? match(c, *b) : NULL;
@@ -246,19 +289,39 @@ static void link_far(struct cpu *c, struct site *s, struct unit *u)
 	s->linked = true;
 }
 
+/* u becomes the first of those that indirect jumps to its place in cpu.jc try; if it is not there yet: then its page was not known. */
+static void indirect_way(struct cpu *c, struct unit *u)
+{
+	struct translate *t = c->tr;
+	unsigned slot = x_jc_slot(u->rip), n = 1;
+	u32 *first = &t->jc_first[u->user][slot], me = (u32)(u - t->units) + 1;
+
+	for (u32 x = *first; x; x = t->units[x - 1].chain, n++) {
+		if (x == me)
+			return;
+		if (n == XCHAIN - 1)
+			x_thunk_chain(c, &t->units[x - 1], 0);
+	}
+	if (!far_entry(c, u))
+		return;
+	x_thunk_chain(c, u, *first);
+	*first = me;
+	c->jc[u->user][slot] = x_rx(t, u->thunk);
+	code_serialize();
+}
+
 static void link_site(struct cpu *c, struct site *s, struct unit *u)
 {
 	struct translate *t = c->tr;
 	const struct unit *from = &t->units[s->unit];
 
 	if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
-		if (from->id != u->id || !link_near(t, s, u))
+		if (from->id != u->id || u->id2 || !link_near(t, s, u))
 			link_far(c, s, u);
 		c->xstat[XS_LINKS] += s->linked;
 		code_serialize();
-	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC && far_entry(c, u)) {
-		*x_jc(c, u->user, u->rip) = x_rx(t, u->thunk);
-		code_serialize();
+	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC) {
+		indirect_way(c, u);
 	}
 }
 
@@ -293,7 +356,7 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 	cpu_fpu_put(c);
 	memset(t->tmp, 0, sizeof(t->tmp));
 	t->tmp[1].fn = x_stop;
-	if (block_decode(c, u->b->page, s->off, &d) != DECODE_OK)
+	if ((u->b->hva2 ? block_decode_crossing(c, u->b, &d) : block_decode(c, u->b->page, s->off, &d)) != DECODE_OK)
 		cpu_exit(c, CPU_EXIT_EMULATION);
 	t->tmp[0].len = d.z.length;
 	if (!lower(c, &d, &t->tmp[0]))
@@ -301,13 +364,41 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 	x_run_insn(c, &t->tmp[0], s->rip);
 }
 
-/* An instruction that lies in two pages has no unit: done at once, and on. NULL: for the loop. */
+static struct unit *wanted(struct cpu *c, struct block *b)
+{
+	if (!able(c)) {
+		c->xstat[XS_FALL_MODE]++;
+		b->heat = 8;
+		return NULL;
+	}
+	struct unit *u = match(c, b);
+	if (u) {
+		b->heat = 1; /* so that the interpreter stops before it */
+		return u;
+	}
+	if (b->heat && --b->heat)
+		return NULL;
+	/* The same code at another address, a library in the next process: it must become hot there too. */
+	if (b->unit && !b->again && c->interp->heat > 1) {
+		b->again = true;
+		b->heat = c->interp->heat;
+		return NULL;
+	}
+	b->again = false;
+	u = make(c, b);
+	b->heat = u ? 1 : ~0u;
+	return u;
+}
+
+/* A cold instruction that lies in two pages is done at once, and on. NULL: for the loop. */
 static struct unit *find_or_cross(struct cpu *c)
 {
 	for (;;) {
 		struct block *b;
 		struct unit *u = find(c, &b);
-		if (u || !b || !b->hva2 || b->n != 1)
+		if (!u && b && b->hva2)
+			u = wanted(c, b);
+		if (u || !b || !b->hva2)
 			return u;
 		c->xstat[XS_FALL_CROSSING]++;
 		x_run_insn(c, &b->insn[0], c->rip);
@@ -431,32 +522,6 @@ struct unit *x_unit_of(struct cpu *c, struct block *b)
 		return NULL;
 	struct unit *u = match(c, b);
 	return u ? u : make(c, b);
-}
-
-static struct unit *wanted(struct cpu *c, struct block *b)
-{
-	if (!able(c)) {
-		c->xstat[XS_FALL_MODE]++;
-		b->heat = 8;
-		return NULL;
-	}
-	struct unit *u = match(c, b);
-	if (u) {
-		b->heat = 1; /* so that the interpreter stops before it */
-		return u;
-	}
-	if (b->heat && --b->heat)
-		return NULL;
-	/* The same code at another address, a library in the next process: it must become hot there too. */
-	if (b->unit && !b->again && c->interp->heat > 1) {
-		b->again = true;
-		b->heat = c->interp->heat;
-		return NULL;
-	}
-	b->again = false;
-	u = make(c, b);
-	b->heat = u ? 1 : ~0u;
-	return u;
 }
 
 static bool run_units(struct cpu *c, struct block *b)
