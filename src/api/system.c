@@ -33,7 +33,7 @@ long sys_mmap_size(struct api_call *call)
 
 long sys_mce_cap(struct api_call *call)
 {
-	call->u->u64 = KVM_MCG_CAP_SUPPORTED | CPU_MCE_BANKS;
+	call->u->u64 = KVM_MCG_CAP_SUPPORTED; /* how many banks: KVM_CAP_MCE */
 	return 0;
 }
 

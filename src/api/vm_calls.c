@@ -70,12 +70,15 @@ long vm_set_tss_addr(struct api_call *call)
 long vm_set_identity_map(struct api_call *call)
 {
 	long r = 0;
+	u64 at;
 
 	mutex_lock(&call->kvm->lock);
 	if (call->kvm->nvcpus)
 		r = -EINVAL;
+	else if (copy_from_user(&at, (void *)call->arg, sizeof(at)))
+		r = -EFAULT;
 	else
-		call->kvm->identity_map = call->u->u64;
+		call->kvm->identity_map = at;
 	mutex_unlock(&call->kvm->lock);
 	return r;
 }

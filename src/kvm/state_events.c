@@ -115,6 +115,9 @@ int vcpu_setup_mce(struct kvm_vcpu *v, u64 cap)
 #define MCI_VAL BIT(63)
 #define MCI_OVER BIT(62)
 #define MCI_UC BIT(61)
+#define MCI_PCC BIT(57)
+#define MCI_S BIT(56)
+#define MCI_AR BIT(55)
 #define MCG_MCIP BIT(2)
 
 int vcpu_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *e)
@@ -126,6 +129,14 @@ int vcpu_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *e)
 		return -EINVAL;
 	u64 *b = m->mce[e->bank];
 	bool uc = e->status & MCI_UC;
+	/* Uncorrected, but nobody needs to do anything (SDM 3, "UCNA"): kept for who reads it, and no machine check. */
+	if (uc && !e->mcg_status && !(e->status & (MCI_PCC | MCI_S | MCI_AR))) {
+		b[1] = e->status;
+		b[2] = e->addr;
+		b[3] = e->misc;
+		m->mcg_status = 0;
+		return 0;
+	}
 	/* Reporting switched off for all, or for this bank: nothing happens. */
 	if (uc && (((m->mcg_cap & (1u << 8)) && m->mcg_ctl != ~0ull) || b[0] != ~0ull))
 		return 0;

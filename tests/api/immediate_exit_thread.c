@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* A handler that sets immediate_exit on a vCPU that never leaves by itself: the way most VMMs kick; no kick is lost in 20. */
+/* A handler that sets immediate_exit on a vCPU that never leaves by itself: the way most VMMs kick; no kick is lost in 20. In real and in 64-bit mode. */
 #include "kvmtest.h"
 
 GUEST16(prog, "1: inc %eax\n jmp 1b\n");
+GUEST64(prog64, "1: inc %eax\n jmp 1b\n");
 
 static struct vm v;
 static pthread_t vcpu_thread;
@@ -27,13 +28,17 @@ static void *kicker(void *arg)
 	return NULL;
 }
 
-int main(void)
+static void kick_it(bool is64)
 {
 	struct sigaction sa = {.sa_handler = handler};
 	pthread_t t;
 	int n = 0;
 
-	vm_real(&v, prog, prog_end);
+	stop = kicks = 0;
+	if (is64)
+		vm_long(&v, prog64, prog64_end);
+	else
+		vm_real(&v, prog, prog_end);
 	vcpu_thread = pthread_self();
 	sigaction(SIGUSR1, &sa, NULL);
 	pthread_create(&t, NULL, kicker, NULL);
@@ -50,5 +55,11 @@ int main(void)
 	}
 	CHECK(n >= 20);
 	pthread_join(t, NULL);
+}
+
+int main(void)
+{
+	kick_it(false);
+	kick_it(true);
 	return kt_end();
 }

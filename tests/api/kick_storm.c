@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Many kicks, each sent when the one before was answered: to a guest that spins, one that sleeps in HLT, one that exits all the time. */
+/* Many kicks, each sent when the one before was answered: to a guest that spins, one that sleeps in HLT, one that exits all the time; in real and in 64-bit mode. */
 #include "kvmtest.h"
 
+/* The same bytes in both modes. */
 GUEST16(spin, "1: jmp 1b\n");
 GUEST16(halt, "1: cli\n hlt\n jmp 1b\n");
 GUEST16(exits, "1: out %al, $0x10\n jmp 1b\n");
@@ -32,7 +33,7 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-static void storm(const u8 *from, const u8 *to, bool chips, unsigned n)
+static void storm(const u8 *from, const u8 *to, bool chips, bool is64, unsigned n)
 {
 	pthread_t t;
 	unsigned i;
@@ -42,7 +43,10 @@ static void storm(const u8 *from, const u8 *to, bool chips, unsigned n)
 		CHECK_OK(ioctl(v.vm, KVM_CREATE_IRQCHIP, 0ul));
 	vm_vcpu(&v);
 	kt_code(&v, from, to);
-	kt_real(v.vcpu, KT_CODE);
+	if (is64)
+		kt_long(&v, v.vcpu, KT_CODE);
+	else
+		kt_real(v.vcpu, KT_CODE);
 	stop = false;
 	kicks = answers = 0;
 	pthread_create(&t, NULL, run_vcpu, NULL);
@@ -77,11 +81,13 @@ static void storm(const u8 *from, const u8 *to, bool chips, unsigned n)
 int main(void)
 {
 	struct sigaction sa = {.sa_handler = handler};
-	unsigned n = kt_usekvm() ? 1000 : 50;
+	unsigned n = kt_usekvm() ? 500 : 25;
 
 	sigaction(SIGUSR1, &sa, NULL);
-	storm(spin, spin_end, false, n);
-	storm(halt, halt_end, true, n);
-	storm(exits, exits_end, false, n);
+	for (int is64 = 0; is64 < 2; is64++) {
+		storm(spin, spin_end, false, is64, n);
+		storm(halt, halt_end, true, is64, n);
+		storm(exits, exits_end, false, is64, n);
+	}
 	return kt_end();
 }

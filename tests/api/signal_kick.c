@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A signal with a handler ends KVM_RUN with EINTR and exit_reason INTR; the handler has run once when KVM_RUN returns. */
+/* A signal with a handler ends KVM_RUN with EINTR and exit_reason INTR; the handler has run once when KVM_RUN returns. In real and in 64-bit mode. */
 #include "kvmtest.h"
 
+/* The same bytes in both modes. */
 GUEST16(prog, "1: jmp 1b\n");
 
 static volatile sig_atomic_t hits;
@@ -32,14 +33,18 @@ static void *ignored_then_real(void *arg)
 	return NULL;
 }
 
-int main(void)
+static void kicks(bool is64)
 {
 	struct sigaction sa = {.sa_handler = handler};
 	pthread_t t;
 	struct kvm_regs r;
 	long ret;
 
-	vm_real(&v, prog, prog_end);
+	hits = running = 0;
+	if (is64)
+		vm_long(&v, prog, prog_end);
+	else
+		vm_real(&v, prog, prog_end);
 	vcpu_thread = pthread_self();
 	sigaction(SIGUSR1, &sa, NULL);
 	pthread_create(&t, NULL, kicker, NULL);
@@ -82,5 +87,11 @@ int main(void)
 		pthread_sigmask(SIG_UNBLOCK, &set, NULL);
 		CHECK_EQ(hits, 4);
 	}
+}
+
+int main(void)
+{
+	kicks(false);
+	kicks(true);
 	return kt_end();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Slots come, go, move and change flags while another vCPU reads and writes through them. Each page holds its own number: whatever the
- * guest reads is one of the pages that were ever there, or an MMIO exit; memory outside the slots is not written.
+ * guest reads is one of the pages that were ever there, or an MMIO exit; memory outside the slots is not written. In 32- and in 64-bit mode.
  */
 #include "kvmtest.h"
 
@@ -10,11 +10,13 @@
 #define OTHER 0x48000000u
 
 /* Reads the word at GPA, reports what is neither page's mark nor the VMM's answer; writes a word at GPA+0x800. */
-GUEST32(prog,
-	"mov $0x40000000, %ebx\n"
-	"1: mov (%ebx), %eax\n cmp $0x11111111, %eax\n je 2f\n cmp $0x22222222, %eax\n je 2f\n cmp $0xdeadbeef, %eax\n je 2f\n"
-	"out %eax, $0x10\n"
-	"2: mov %eax, 0x800(%ebx)\n incl 0x3000\n jmp 1b\n");
+#define PROG(bx)                                                                                                                           \
+	"mov $0x40000000, %ebx\n"                                                                                                          \
+	"1: mov (" bx "), %eax\n cmp $0x11111111, %eax\n je 2f\n cmp $0x22222222, %eax\n je 2f\n cmp $0xdeadbeef, %eax\n je 2f\n"           \
+	"out %eax, $0x10\n"                                                                                                                \
+	"2: mov %eax, 0x800(" bx ")\n incl 0x3000\n jmp 1b\n"
+GUEST32(prog, PROG("%ebx"));
+GUEST64(prog64, PROG("%rbx"));
 
 static struct vm v;
 static volatile bool stop;
@@ -53,7 +55,7 @@ static void *run_vcpu(void *arg)
 	return NULL;
 }
 
-int main(void)
+static void churn(bool is64)
 {
 	struct sigaction sa = {.sa_handler = handler};
 	unsigned n = kt_usekvm() ? 3000 : 100;
@@ -62,10 +64,16 @@ int main(void)
 	u32 rounds;
 
 	sigaction(SIGUSR1, &sa, NULL);
-	vm_open(&v);
-	vm_vcpu(&v);
-	kt_load(&v, prog);
-	kt_protected(v.vcpu, KT_CODE);
+	stop = false;
+	mmio = 0;
+	if (is64) {
+		vm_long(&v, prog64, prog64_end);
+	} else {
+		vm_open(&v);
+		vm_vcpu(&v);
+		kt_load(&v, prog);
+		kt_protected(v.vcpu, KT_CODE);
+	}
 	a = kt_pages(PAGES * 4096);
 	guard = kt_pages(4096);
 	b = kt_pages(PAGES * 4096);
@@ -106,5 +114,11 @@ int main(void)
 			CHECK_EQ(guard[i], 0);
 			break;
 		}
+}
+
+int main(void)
+{
+	churn(false);
+	churn(true);
 	return kt_end();
 }

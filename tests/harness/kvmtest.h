@@ -278,6 +278,15 @@ static KT_UNUSED void vm_real(struct vm *v, const u8 *start, const u8 *end)
 	kt_real(v->vcpu, KT_CODE);
 }
 
+/* The same in 64-bit mode. */
+static KT_UNUSED void vm_long(struct vm *v, const u8 *start, const u8 *end)
+{
+	vm_open(v);
+	vm_vcpu(v);
+	kt_code(v, start, end);
+	kt_long(v, v->vcpu, KT_CODE);
+}
+
 /* Retries what Linux lets a program retry. */
 static KT_UNUSED int kt_run(int vcpu)
 {

@@ -1,16 +1,40 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Lifetimes under fire: descriptors closed in every order while threads are inside KVM_RUN, one vCPU run by two threads at once, and
- * signal handlers that leave KVM_RUN by siglongjmp.
+ * signal handlers that leave KVM_RUN by siglongjmp. All of it with guests in real and in 64-bit mode: engines may run these in different ways.
  */
 #include <sched.h>
 #include <setjmp.h>
 #include "kvmtest.h"
 
-GUEST16(spin, "1: lock incl 0x3000\n pause\n jmp 1b\n");
-GUEST16(spin2, "1: lock incl 0x3040\n pause\n jmp 1b\n");
-GUEST16(exits, "1: incl 0x3000\n out %al, $0x10\n jmp 1b\n");
-GUEST16(halt, "incl 0x3000\n cli\n 1: hlt\n jmp 1b\n");
+struct prog {
+	const u8 *start, *end;
+};
+#define PROG(name, text)                                                                                                                   \
+	GUEST16(name##_16, text);                                                                                                          \
+	GUEST64(name##_64, text);                                                                                                          \
+	static const struct prog name[2] = { { name##_16, name##_16_end }, { name##_64, name##_64_end } }
+PROG(spin, "1: lock incl 0x3000\n pause\n jmp 1b\n");
+PROG(spin2, "1: lock incl 0x3040\n pause\n jmp 1b\n");
+PROG(exits, "1: incl 0x3000\n out %al, $0x10\n jmp 1b\n");
+PROG(halt, "incl 0x3000\n cli\n 1: hlt\n jmp 1b\n");
+static bool is64;
+
+static void set_up(struct vm *v, int fd, const struct prog *p, u64 at)
+{
+	memcpy(v->mem + at, p[is64].start, (size_t)(p[is64].end - p[is64].start));
+	if (is64)
+		kt_long(v, fd, at);
+	else
+		kt_real(fd, at);
+}
+
+static void vm_run(struct vm *v, const struct prog *p)
+{
+	vm_open(v);
+	vm_vcpu(v);
+	set_up(v, v->vcpu, p, KT_CODE);
+}
 
 static void nothing(int sig)
 {
@@ -68,39 +92,57 @@ static int second_vcpu(struct vm *v)
 	int fd = ioctl(v->vm, KVM_CREATE_VCPU, 1ul);
 
 	REQUIRE(fd >= 0);
-	memcpy(v->mem + 0x2000, spin2, GUEST_SIZE(spin2));
-	kt_real(fd, 0x2000);
+	set_up(v, fd, spin2, 0x2000);
 	return fd;
 }
 
-static void close_order(const int *order)
+/* VM, both vCPUs and a device, closed in the order that n (0 to 23) stands for, and the system descriptor anywhere between. */
+static void close_order(unsigned n)
 {
+	struct kvm_create_device cd = { .type = KVM_DEV_TYPE_VFIO };
+	struct kvm_device_attr a = { .group = KVM_DEV_VFIO_GROUP, .attr = KVM_DEV_VFIO_GROUP_ADD };
 	struct runner r[2];
-	int fd[3];
+	unsigned sys_at = n % 5;
+	int fd[4];
 	struct vm v;
 
-	vm_real(&v, spin, spin_end);
+	vm_run(&v, spin);
+	REQUIRE(ioctl(v.vm, KVM_CREATE_DEVICE, &cd) == 0);
 	fd[0] = v.vm;
 	fd[1] = v.vcpu;
 	fd[2] = second_vcpu(&v);
+	fd[3] = (int)cd.fd;
 	start(&r[0], fd[1]);
 	start(&r[1], fd[2]);
-	for (int i = 0; i < 4; i++) {
+	for (unsigned left = 4; left; n /= left, left--) {
+		unsigned k = n % left;
+		int gone = fd[k];
+
+		if (left == 4 - sys_at)
+			CHECK_OK(close(v.sys));
 		CHECK(moves(&v, 0x3000));
 		CHECK(moves(&v, 0x3040));
-		if (i < 3) {
-			CHECK_OK(close(fd[order[i]]));
-			CHECK_ERR(ioctl(fd[order[i]], KVM_CHECK_EXTENSION, 0ul), EBADF);
-		}
+		CHECK_OK(close(gone));
+		CHECK_ERR(ioctl(gone, KVM_CHECK_EXTENSION, 0ul), EBADF);
+		for (; k < left - 1; k++)
+			fd[k] = fd[k + 1];
+		for (k = 0; k < left - 1; k++)
+			if (fd[k] == v.vm)
+				CHECK(kt_cap(v.vm, KVM_CAP_MAX_VCPUS) > 0);
+			else if (fd[k] == (int)cd.fd)
+				CHECK_OK(ioctl(fd[k], KVM_HAS_DEVICE_ATTR, &a));
 	}
+	CHECK(moves(&v, 0x3000));
+	CHECK(moves(&v, 0x3040));
 	end_by_signal(&r[0]);
 	end_by_signal(&r[1]);
-	CHECK_ERR(ioctl(fd[1], KVM_RUN, 0ul), EBADF);
-	CHECK_ERR(ioctl(fd[2], KVM_RUN, 0ul), EBADF);
+	CHECK_ERR(ioctl(r[0].fd, KVM_RUN, 0ul), EBADF);
+	CHECK_ERR(ioctl(r[1].fd, KVM_RUN, 0ul), EBADF);
 	CHECK_EQ(v.run->exit_reason, KVM_EXIT_INTR);
 	munmap(v.run, v.run_size);
 	munmap(v.mem, v.mem_size);
-	close(v.sys);
+	if (sys_at == 4)
+		close(v.sys);
 }
 
 /* The second KVM_RUN of a vCPU waits for the first one, then runs the guest itself. */
@@ -110,7 +152,7 @@ static void two_threads_wait(void)
 	struct kvm_regs regs;
 	struct vm v;
 
-	vm_real(&v, spin, spin_end);
+	vm_run(&v, spin);
 	start(&a, v.vcpu);
 	CHECK(moves(&v, 0x3000));
 	start(&b, v.vcpu);
@@ -144,7 +186,7 @@ static void two_threads_exits(void)
 	struct vm v;
 	void *err;
 
-	vm_real(&v, exits, exits_end);
+	vm_run(&v, exits);
 	for (int i = 0; i < 2; i++)
 		REQUIRE(pthread_create(&t[i], NULL, run_many, &v.vcpu) == 0);
 	for (int i = 0; i < 2; i++) {
@@ -196,7 +238,7 @@ static bool reaches(const u32 *word, u32 value)
 }
 
 /* `threads` threads after each other leave KVM_RUN by siglongjmp `times` times each; the vCPU is whole afterwards. */
-static void jump_out(const u8 *from, const u8 *to, bool spins, int threads, int times)
+static void jump_out(const struct prog *p, bool spins, int threads, int times)
 {
 	struct kvm_regs regs;
 	struct vm v;
@@ -205,8 +247,7 @@ static void jump_out(const u8 *from, const u8 *to, bool spins, int threads, int 
 	if (!spins)
 		CHECK_OK(ioctl(v.vm, KVM_CREATE_IRQCHIP, 0ul));
 	vm_vcpu(&v);
-	kt_code(&v, from, to);
-	kt_real(v.vcpu, KT_CODE);
+	set_up(&v, v.vcpu, p, KT_CODE);
 	for (int n = 0; n < threads; n++) {
 		struct jumper j = { .fd = v.vcpu, .times = times };
 		pthread_t t;
@@ -253,7 +294,7 @@ static void jump_after_close(void)
 		pthread_t t;
 		struct vm v;
 
-		vm_real(&v, spin, spin_end);
+		vm_run(&v, spin);
 		j.fd = v.vcpu;
 		REQUIRE(pthread_create(&t, NULL, jump_thread, &j) == 0);
 		CHECK(moves(&v, 0x3000));
@@ -279,14 +320,14 @@ static void many_vcpus(void)
 	int fd[255];
 	struct vm v;
 
-	vm_real(&v, exits, exits_end);
+	vm_run(&v, exits);
 	fd[0] = v.vcpu;
 	for (int i = 1; i < 255; i++) {
 		fd[i] = ioctl(v.vm, KVM_CREATE_VCPU, (unsigned long)i);
 		REQUIRE(fd[i] >= 0);
 		CHECK_OK(ioctl(fd[i], KVM_GET_REGS, &regs));
 	}
-	kt_real(fd[254], KT_CODE);
+	set_up(&v, fd[254], exits, KT_CODE);
 	CHECK_OK(ioctl(fd[254], KVM_RUN, 0ul));
 	CHECK_EQ(word(&v, 0x3000), 1);
 	for (int i = 0; i < 255; i++)
@@ -297,19 +338,21 @@ static void many_vcpus(void)
 
 int main(void)
 {
-	static const int orders[6][3] = { { 0, 1, 2 }, { 0, 2, 1 }, { 1, 0, 2 }, { 1, 2, 0 }, { 2, 0, 1 }, { 2, 1, 0 } };
 	struct sigaction sa = { .sa_handler = nothing }, jump = { .sa_handler = leave };
 
 	sigaction(SIGUSR1, &sa, NULL);
 	sigaction(SIGUSR2, &jump, NULL);
-	for (int i = 0; i < 6; i++)
-		close_order(orders[i]);
-	alarm(60);
-	two_threads_wait();
-	two_threads_exits();
-	jump_out(spin, spin_end, true, 3, 100);
-	jump_out(halt, halt_end, false, 3, 100);
-	jump_after_close();
-	many_vcpus();
+	for (int k = 0; k < 2; k++) {
+		is64 = k;
+		for (unsigned i = 0; i < 24; i++)
+			close_order(i);
+		alarm(60);
+		two_threads_wait();
+		two_threads_exits();
+		jump_out(spin, true, 3, 100);
+		jump_out(halt, false, 3, 100);
+		jump_after_close();
+		many_vcpus();
+	}
 	return kt_end();
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A VMM stops all of four running vCPUs by signals and lets them go on, 300 times; a halted vCPU uses no CPU time; a guest that waits
- * with PAUSE for a peer on the same host CPU goes on.
+ * with PAUSE for a peer on the same host CPU goes on. Each with guests in real and in 64-bit mode: engines may run these in different ways.
  */
 #include <sched.h>
 #include <sys/resource.h>
@@ -10,10 +10,20 @@
 #define CPUS 4
 #define TIMES 300
 
-GUEST16(count, "1: incl (%bx)\n jmp 1b\n");
-GUEST16(halt, "cli\n 1: hlt\n jmp 1b\n");
+struct prog {
+	const u8 *start, *end;
+};
+#define PROG(name, text16, text64)                                                                                                         \
+	GUEST16(name##_16, text16);                                                                                                        \
+	GUEST64(name##_64, text64);                                                                                                        \
+	static const struct prog name[2] = { { name##_16, name##_16_end }, { name##_64, name##_64_end } }
+#define HALT "cli\n 1: hlt\n jmp 1b\n"
 /* Turn EAX is ours: wait for it in the word at 0x3000, give the next one. EDX: turns left. */
-GUEST16(turns, "1: cmp %eax, 0x3000\n je 2f\n pause\n jmp 1b\n 2: incl 0x3000\n add $2, %eax\n dec %edx\n jnz 1b\n out %al, $0x10\n");
+#define TURN "1: cmp %eax, 0x3000\n je 2f\n pause\n jmp 1b\n 2: incl 0x3000\n add $2, %eax\n dec %edx\n jnz 1b\n out %al, $0x10\n"
+PROG(count, "1: incl (%bx)\n jmp 1b\n", "1: incl (%rbx)\n jmp 1b\n");
+PROG(halt, HALT, HALT);
+PROG(turns, TURN, TURN);
+static bool is64;
 
 struct cpu {
 	pthread_t thread;
@@ -72,20 +82,23 @@ static u32 counter(struct vm *v, int cpu)
 	return __atomic_load_n((u32 *)(v->mem + 0x3000 + cpu * 64), __ATOMIC_SEQ_CST);
 }
 
-static void make(struct vm *v, struct cpu *cpu, int cpus, bool chips, const u8 *from, const u8 *to)
+static void make(struct vm *v, struct cpu *cpu, int cpus, bool chips, const struct prog *p)
 {
 	vm_open(v);
 	if (chips)
 		CHECK_OK(ioctl(v->vm, KVM_CREATE_IRQCHIP, 0ul));
 	vm_vcpu(v);
-	kt_code(v, from, to);
+	kt_code(v, p[is64].start, p[is64].end);
 	for (int i = 0; i < cpus; i++) {
 		struct kvm_regs r;
 
 		cpu[i] = (struct cpu){ .fd = i ? ioctl(v->vm, KVM_CREATE_VCPU, (unsigned long)i) : v->vcpu, .v = v };
 		REQUIRE(cpu[i].fd >= 0);
 		cpu[i].run = i ? kt_map_run(v, cpu[i].fd) : v->run;
-		kt_real(cpu[i].fd, KT_CODE);
+		if (is64)
+			kt_long(v, cpu[i].fd, KT_CODE);
+		else
+			kt_real(cpu[i].fd, KT_CODE);
 		kt_get_regs(cpu[i].fd, &r);
 		r.rbx = 0x3000 + (u64)i * 64;
 		REQUIRE(ioctl(cpu[i].fd, KVM_SET_REGS, &r) == 0);
@@ -98,7 +111,7 @@ static void stop_and_go(void)
 	u32 last[CPUS] = { 0 };
 	struct vm v;
 
-	make(&v, cpu, CPUS, false, count, count_end);
+	make(&v, cpu, CPUS, false, count);
 	for (int i = 0; i < CPUS; i++)
 		REQUIRE(pthread_create(&cpu[i].thread, NULL, stop_go, &cpu[i]) == 0);
 	for (int n = 0; n < TIMES; n++) {
@@ -119,7 +132,7 @@ static void stop_and_go(void)
 				CHECK(counter(&v, i) != last[i]);
 			last[i] = counter(&v, i);
 			CHECK_OK(ioctl(cpu[i].fd, KVM_GET_REGS, &r));
-			CHECK(r.rip >= KT_CODE && r.rip < KT_CODE + GUEST_SIZE(count));
+			CHECK(r.rip >= KT_CODE && r.rip < KT_CODE + (size_t)(count[is64].end - count[is64].start));
 		}
 		if (n % 10 == 0)
 			kt_sleep_ms(1);
@@ -168,7 +181,7 @@ static void idle(void)
 	struct cpu cpu[2];
 	struct vm v;
 
-	make(&v, cpu, 2, true, halt, halt_end);
+	make(&v, cpu, 2, true, halt);
 	for (int i = 0; i < 2; i++)
 		REQUIRE(pthread_create(&cpu[i].thread, NULL, measured, &cpu[i]) == 0);
 	kt_sleep_ms(200);
@@ -207,7 +220,7 @@ static void peers(void)
 	struct cpu cpu[2];
 	struct vm v;
 
-	make(&v, cpu, 2, false, turns, turns_end);
+	make(&v, cpu, 2, false, turns);
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	for (int i = 0; i < 2; i++) {
 		struct kvm_regs r;
@@ -230,9 +243,12 @@ int main(void)
 	struct sigaction sa = { .sa_handler = kick };
 
 	sigaction(SIGUSR1, &sa, NULL);
-	stop_and_go();
-	alarm(60);
-	idle();
-	peers();
+	for (int k = 0; k < 2; k++) {
+		is64 = k;
+		stop_and_go();
+		alarm(60);
+		idle();
+		peers();
+	}
 	return kt_end();
 }
