@@ -25,6 +25,7 @@ static struct {
 bool process_timing;
 enum process_engine process_engine;
 u32 process_code_cache;
+u32 process_tlb_drop;
 
 static u64 tsc(void)
 {

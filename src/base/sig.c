@@ -71,8 +71,8 @@ __asm__(".pushsection .text\n"
 	".size usekvm_sigreturn, . - usekvm_sigreturn\n"
 	".popsection\n");
 
-static void wrapper(int sig, siginfo_t *info, void *ctx);
-static void fault_handler(int sig, siginfo_t *info, void *ctx);
+static signal_safe void wrapper(int sig, siginfo_t *info, void *ctx);
+static signal_safe void fault_handler(int sig, siginfo_t *info, void *ctx);
 
 static int real_action(int sig, const struct ksigaction *act, struct ksigaction *old)
 {
@@ -264,7 +264,7 @@ void sig_enter(struct sig_run *r, const u64 *kvm_mask)
 	}
 }
 
-static long queue_to_self(int sig, const siginfo_t *info)
+static signal_safe long queue_to_self(int sig, const siginfo_t *info)
 {
 	int pid = sys_getpid(), tid = sys_gettid();
 	long r = sys6(SYS_rt_tgsigqueueinfo, pid, tid, sig, (long)info, 0, 0);
@@ -273,7 +273,7 @@ static long queue_to_self(int sig, const siginfo_t *info)
 	return r < 0 ? sys_tgkill(pid, tid, sig) : r;
 }
 
-static int kept_index(int sig)
+static signal_safe int kept_index(int sig)
 {
 	return sig == SIGSEGV ? 0 : sig == SIGBUS ? 1 : sig == SIGFPE ? 2 : 3;
 }
@@ -303,12 +303,12 @@ void sig_leave(struct sig_run *r)
 		leave_slow(r);
 }
 
-static u64 *context_mask(void *ctx)
+static signal_safe u64 *context_mask(void *ctx)
 {
 	return (u64 *)&((ucontext_t *)ctx)->uc_sigmask; /* the kernel's mask is the first 64 bits */
 }
 
-static void put_off(struct sig_run *r, int sig, siginfo_t *info, void *ctx)
+static signal_safe void put_off(struct sig_run *r, int sig, siginfo_t *info, void *ctx)
 {
 	u64 *mask = context_mask(ctx);
 

@@ -39,6 +39,8 @@ typedef u64 gfn_t; /* gpa >> PAGE_SHIFT */
 #define noinline __attribute__((noinline))
 #define always_inline inline __attribute__((always_inline))
 #define aligned(n) __attribute__((aligned(n)))
+/* What a signal handler runs at any point: ThreadSanitizer's runtime takes locks that the interrupted code may hold. */
+#define signal_safe __attribute__((no_sanitize_thread))
 #define printf_like(f, a) __attribute__((format(printf, f, a)))
 
 #define load_acquire(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)

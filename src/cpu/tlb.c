@@ -33,7 +33,7 @@ void cpu_xid_set(struct cpu *c, gva_t page, bool user, u32 id)
 {
 	u32 slot = user * CPU_XID_SLOTS + ((page >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
 	unsigned n = (page >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
-	u32 *x = &c->xid[0][slot];
+	u32 *x = (u32 *)c->xid + slot;
 
 	if (*x == id)
 		return;

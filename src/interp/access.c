@@ -8,6 +8,7 @@
  *    unwinds to the loop, which runs the instruction again that way. So a block never goes on after it may have changed itself, and
  *    an instruction that must wait for the VMM is restarted as a whole, with the accesses it already made answered from c->mmio.
  */
+#include "base/process.h"
 #include "base/string.h"
 #include "cpu/cr.h"
 #include "cpu/tlb.h"
@@ -37,6 +38,13 @@ static unsigned kind_idx(const struct cpu *c, int kind, unsigned idx)
 	return kind == MMU_X && idx == MMU_KERNEL_AC ? MMU_KERNEL : idx;
 }
 
+/* An entry may go whenever another comes: for tests all of them go, now and then. */
+static void drop_some(struct cpu *c)
+{
+	if (unlikely(process_tlb_drop) && (u32)(c->stat.tlb_fills * 0x9e3779b97f4a7c15ull >> 32) % process_tlb_drop == 0)
+		cpu_tlb_flush(c);
+}
+
 /*
  * Translate la for one access and put it into the TLB of idx. Returns the host address of la, or NULL when there is no memory slot that takes this
  * access (then *gpa says where). A write to a page of code is returned but not cached.
@@ -48,6 +56,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	if (unlikely(mmu_walk(c, la, kind, kind_idx(c, kind, idx), &r)))
 		page_fault(c, la, r.error);
 	c->stat.tlb_fills++;
+	drop_some(c);
 	if (r.page_shift > c->tlb_shift[idx])
 		c->tlb_shift[idx] = r.page_shift;
 	*gpa = r.gpa;

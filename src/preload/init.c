@@ -53,6 +53,7 @@ static __attribute__((constructor)) void usekvm_start(void)
 	const char *spec = getenv("USEKVM_LOG"), *file = getenv("USEKVM_LOG_FILE");
 	const char *engine = getenv("USEKVM_ENGINE"), *stats = getenv("USEKVM_STATS"), *bad = NULL;
 	const char *perf_map = getenv("USEKVM_PERF_MAP"), *cache = getenv("USEKVM_CODE_CACHE");
+	const char *drop = getenv("USEKVM_TLB_DROP");
 	int saved = errno;
 
 	if (file && *file && log_set_file(file) < 0)
@@ -71,6 +72,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 		log_error(preload, "USEKVM_PERF_MAP: %s cannot be read or holds no symbols of code; the map has addresses only", perf_map);
 	if (cache)
 		process_code_cache = (u32)strtoul(cache, NULL, 0);
+	if (drop)
+		process_tlb_drop = (u32)strtoul(drop, NULL, 0);
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);

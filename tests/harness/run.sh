@@ -25,7 +25,15 @@ asan=$(ldd "$build/libusekvm.so" 2>/dev/null | sed -n 's/.*libasan[^ ]* => \([^ 
 if [ -n "$asan" ]; then
 	kvm="env LD_PRELOAD=$asan:$build/libusekvm.so"
 	# The four fault signals are the library's; programs under test leave things to exit().
-	export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0:allocator_may_return_null=1}"
+	export ASAN_OPTIONS="${ASAN_OPTIONS:-verify_asan_link_order=0:detect_leaks=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0:allocator_may_return_null=1}"
+fi
+# The same for ThreadSanitizer, which wants an address space without surprises, sees no translated code, and takes ten times as long.
+tsan=$(ldd "$build/libusekvm.so" 2>/dev/null | sed -n 's/.*libtsan[^ ]* => \([^ ]*\).*/\1/p')
+if [ -n "$tsan" ]; then
+	export TSAN_OPTIONS="${TSAN_OPTIONS:-exitcode=66:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0}"
+	kvm="setarch -R env LD_PRELOAD=$tsan:$build/libusekvm.so"
+	engines=
+	export USEKVM_ENGINE=interp
 fi
 export UBSAN_OPTIONS="${UBSAN_OPTIONS:-halt_on_error=1:print_stacktrace=1}"
 log=$build/test-logs
@@ -157,6 +165,15 @@ if [ -z "$NO_FUZZ" ]; then
 		run_one "fuzz/blocks-recycled-$room" 900 env USEKVM_ENGINE=translate USEKVM_CODE_CACHE=$room \
 			$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
 	done
+	# Each, or one in three, new translations of an address drops all others.
+	for one_in in 1 3; do
+		for e in translate interp; do
+			run_one "fuzz/blocks-dropped-$one_in [$e]" 900 env USEKVM_ENGINE=$e USEKVM_TLB_DROP=$one_in \
+				$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-10000}" --seed="${FUZZ_SEED:-1}"
+		done
+	done
+	run_one fuzz/blocks-dropped-recycled 900 env USEKVM_ENGINE=translate USEKVM_TLB_DROP=2 USEKVM_CODE_CACHE=4000 \
+		$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-10000}" --seed="${FUZZ_SEED:-1}"
 fi
 if [ -z "$NO_BOOT" ]; then
 	for m in ${BOOT_MACHINES:-q35 pc microvm,kernel-irqchip=on microvm,kernel-irqchip=split q35,kernel-irqchip=split}; do
