@@ -293,6 +293,7 @@ enum cpu_xstat {
 	XS_INDIRECT,        /* indirect jumps whose target was not at hand */
 	XS_POLLS,           /* ways out because something was requested */
 	XS_SLOW,            /* accesses that missed the TLB's tags */
+	XS_PLAIN,           /* of these, looked up for several, which was not to be had */
 	XS_FPU,             /* guest vector state brought into registers for a unit */
 	XS_FALL_INSN,       /* to the interpreter: no host form */
 	XS_FALL_ACCESS,     /* ...: operand across pages, outside RAM, of several parts */
@@ -324,12 +325,14 @@ struct translate;
 #define CPU_XID_SLOTS 4096u
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
+#define CPU_SPANS 8u
 
 struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);
 	u64 x_sp;                /* the C stack, while translated code runs */
 	u64 x_ret;
 	u64 x_tmp;
+	u64 x_span[CPU_SPANS];   /* host addresses that accesses of the running unit share (translate/share.c) */
 	u32 requests aligned(8); /* enum cpu_request; atomic */
 	u32 stop;                /* engine's own, read together with requests: end the run of linked blocks */
 	u32 af;                  /* arithmetic flags as LAHF/SETO leave them: bits 0..7 OF (0 or 1), bits 8..15 SF:ZF:0:AF:0:PF:1:CF */

@@ -53,6 +53,7 @@ const struct counter counters[] = {
 	COUNT("unit_indirect_misses", KSTAT_X0 + XS_INDIRECT),
 	COUNT("unit_polls", KSTAT_X0 + XS_POLLS),
 	COUNT("unit_slow_accesses", KSTAT_X0 + XS_SLOW),
+	COUNT("unit_plain_ways", KSTAT_X0 + XS_PLAIN),
 	COUNT("unit_fpu_loads", KSTAT_X0 + XS_FPU),
 	COUNT("fallback_instruction", KSTAT_X0 + XS_FALL_INSN),
 	COUNT("fallback_access", KSTAT_X0 + XS_FALL_ACCESS),

@@ -197,8 +197,11 @@ static bool encode(struct out *a, const struct decoded *d, const struct rename *
 	} else {
 		tail += (z->attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + z->raw.disp.size / 8;
 		/* EVEX scales an 8-bit displacement: never one here. */
-		put(a, (modrm & 0x38) | (r->mbase & 7) | (r->mdisp ? 0x80 : 0));
-		if (r->mdisp)
+		bool d8 = r->mdisp == (s8)r->mdisp && d->z.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX; /* there it is scaled */
+		put(a, (modrm & 0x38) | (r->mbase & 7) | (!r->mdisp ? 0 : d8 ? 0x40 : 0x80));
+		if (r->mdisp && d8)
+			put(a, (u8)r->mdisp);
+		else if (r->mdisp)
 			memcpy(a->p, &r->mdisp, 4), a->p += 4;
 	}
 	memcpy(a->p, d->bytes + tail, z->length - tail);

@@ -94,7 +94,7 @@ void asm_ri(struct asmb *a, bool w, unsigned ext, unsigned rm, s32 imm) hidden;
 void asm_mi(struct asmb *a, bool w, unsigned ext, struct xea m, s32 imm) hidden;
 
 /* jmp or jcc rel32; the position to patch. cc: 0..15, or CC_ALWAYS. */
-enum { CC_ALWAYS = 16, CC_E = 4, CC_NE = 5, CC_A = 7 };
+enum { CC_ALWAYS = 16, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_A = 7 };
 static inline u8 *asm_jump(struct asmb *a, unsigned cc)
 {
 	if (cc == CC_ALWAYS) {

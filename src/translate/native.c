@@ -23,6 +23,7 @@ struct cold { /* code out of line: at the unit's end */
 	u8 kind;
 	bool in_slot;
 	s32 undo;  /* MEM: displacement of the TLB tag that T1 was XORed with; 0: nothing to undo */
+	u32 plain; /* MEM: the site of the jump to the plain twin, if this is a span */
 };
 
 struct xl {
@@ -33,6 +34,8 @@ struct xl {
 	unsigned idx;     /* cpu_mmu_idx of data accesses */
 	bool in_reg, in_slot;
 	u8 fpu_checked;   /* needs that were found fulfilled */
+	u8 spans_ok;      /* those that were looked up: their addresses are in cpu.x_span */
+	u8 t1, t1_next;   /* index + 1 of the span whose address is in T1: before this instruction, after it */
 	unsigned ncold;
 	struct cold cold[UNIT_MAX_INSNS * 4];
 };
@@ -180,6 +183,14 @@ static struct xea operand_ea(struct xl *x, const struct tinsn *ti, const ZydisDe
 	return ea;
 }
 
+bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	const ZydisDecodedInstruction *z = &ti->d.z;
+
+	return z->address_width == 64 && seg_of(m) < S_FS && ZydisRegisterGetClass(m->mem.base) == ZYDIS_REGCLASS_GPR64 && m->mem.index == ZYDIS_REGISTER_NONE &&
+	       m->mem.disp.value == (s32)m->mem.disp.value;
+}
+
 /* T1: linear address, by its own instructions. May change the host's flags when a segment has a base. */
 static void linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
 {
@@ -198,11 +209,25 @@ static s32 tlb_at(const struct xl *x, unsigned field)
 }
 #define TAG(write) ((write) ? offsetof(struct cpu_tlbe, wtag) : offsetof(struct cpu_tlbe, rtag))
 
+static u32 span_site(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write)
+{
+	const struct span *sp = &x->t->span[sh->group - 1];
+	u32 site = new_site(x, ti, SITE_MEM);
+	struct site *s = &x->t->sites[site];
+
+	s->spans = true;
+	s->at = sh->at;
+	s->asize = (u16)size;
+	s->awrite = write;
+	s->size = sp->bytes;
+	s->write = sp->write;
+	return site;
+}
+
 /* T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. */
-static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, bool write, unsigned seg)
+static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
-	u32 site = new_site(x, ti, SITE_MEM);
 	s32 tag = tlb_at(x, TAG(write));
 	struct xea e = { REG_CTX, REG_T2, 0, tag };
 
@@ -221,6 +246,11 @@ static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, boo
 	s->write = write;
 	s->seg = (u8)seg;
 	return site;
+}
+
+static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, bool write, unsigned seg)
+{
+	return translate_as(x, new_site(x, ti, SITE_MEM), size, write, seg);
 }
 _Static_assert(sizeof(struct cpu_tlbe) == 32, "the index is shifted by 5");
 
@@ -251,11 +281,39 @@ static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigne
 	return site;
 }
 
-/* T1: host address of the operand, `live` of the flags kept. The site, whose `next` is to be filled. */
-static u32 operand_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live)
+/* T1 + *disp: host address of an access that shares its look-up. It does it, if it is the first. */
+static u32 shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write, unsigned seg, u16 live, s32 *disp)
+{
+	struct asmb *a = &x->a;
+	const struct span *sp = &x->t->span[sh->group - 1];
+	struct xea kept = xea_ctx(CTX(x_span) + 8 * (s32)(sh->group - 1));
+
+	*disp = sh->at;
+	if (x->spans_ok & BIT(sh->group - 1)) {
+		if (x->t1 != sh->group)
+			asm_load(a, REG_T1, kept);
+		x->t1_next = sh->group;
+		return 0;
+	}
+	give_up_flags(x, live);
+	asm_lea(a, REG_T1, xea_base(in_host(x, sh->base, REG_T1), sp->lo - sh->off));
+	u32 site = span_site(x, ti, sh, size, write);
+	translate_as(x, site, sp->bytes, sp->write, seg);
+	x->cold[x->ncold - 1].plain = new_site(x, ti, SITE_LINK);
+	asm_store(a, REG_T1, kept);
+	x->spans_ok |= (u8)BIT(sh->group - 1);
+	x->t1_next = sh->group;
+	return site;
+}
+
+/* T1 + *disp: host address of the operand, `live` of the flags kept. The site, whose `next` is to be filled. */
+static u32 operand_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live, s32 *disp)
 {
 	u64 la;
 
+	*disp = 0;
+	if (ti->operand.group)
+		return shared(x, ti, &ti->operand, size, write, seg_of(m), live, disp);
 	give_up_flags(x, live);
 	if (absolute(ti, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE)
 		return translate_const(x, ti, la, size, write);
@@ -263,9 +321,11 @@ static u32 operand_host(struct xl *x, const struct tinsn *ti, const ZydisDecoded
 	return translate_t1(x, ti, size, write, seg_of(m));
 }
 
+/* site: 0: none, since the access was of a span that had been looked up. */
 static void site_next(struct xl *x, u32 site)
 {
-	x->t->sites[site].next = here(x);
+	if (site && !x->t->sites[site].spans)
+		x->t->sites[site].next = here(x);
 }
 
 /* ---- copies ---- */
@@ -291,6 +351,7 @@ static void need_fpu(struct xl *x, const struct tinsn *ti, unsigned need, u16 li
 	e8(&x->a, need);
 	add_cold(x, SITE_FPU, site, asm_jump(&x->a, CC_NE));
 	x->fpu_checked |= (u8)need;
+	x->t1 = 0; /* another way comes here */
 }
 
 struct temps {
@@ -389,6 +450,11 @@ static bool is_masked(const struct tinsn *ti)
 	return stub_is(&ti->i) && ((const struct stub *)ti->i.stub)->lanes;
 }
 
+bool x_looked_up_alone(const struct tinsn *ti)
+{
+	return is_masked(ti) || is_x87_data(ti);
+}
+
 /* A misaligned operand is #GP before it is #PF: where there is a slow path, the interpreter sees to it. */
 static u8 alignment(const struct tinsn *ti)
 {
@@ -421,10 +487,12 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 				keep_offset(x, m);
 			site = translate_t1(x, ti, m->size / 8, write, seg_of(m));
 		} else {
-			site = operand_host(x, ti, m, m->size / 8, write, ti->live);
+			site = operand_host(x, ti, m, m->size / 8, write, ti->live, &r.mdisp);
 		}
-		x->t->sites[site].masked = is_masked(ti) || is_x87_data(ti); /* a pending exception comes before a fault */
-		x->t->sites[site].align = alignment(ti);
+		if (site) {
+			x->t->sites[site].masked = x_looked_up_alone(ti); /* a pending exception comes before a fault */
+			x->t->sites[site].align = alignment(ti);
+		}
 	}
 	want_flags(x, ti->fread | through);
 	bool keeps = d->z.mnemonic == M(BSF) || d->z.mnemonic == M(BSR); /* the destination, when the source is 0 */
@@ -441,6 +509,8 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 		x->in_reg = true, x->in_slot = false;
 	if (m)
 		site_next(x, site);
+	else if (t.n < 2)
+		x->t1_next = x->t1;
 	if (is_x87_data(ti) && last_x87)
 		note_x87(x, ti);
 	return true;
@@ -520,12 +590,26 @@ static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 
 /* ---- stack and jumps ---- */
 
-/* Room for 8 bytes below RSP is in T1. */
-static u32 push_room(struct xl *x, const struct tinsn *ti, u16 live)
+/* T1 + *disp: room for 8 bytes below RSP. */
+static u32 push_room(struct xl *x, const struct tinsn *ti, u16 live, s32 *disp)
 {
+	*disp = 0;
+	if (ti->stack.group)
+		return shared(x, ti, &ti->stack, 8, true, S_SS, live, disp);
 	give_up_flags(x, live);
 	asm_lea(&x->a, REG_T1, xea_base(HOME_SP, -8));
 	return translate_t1(x, ti, 8, true, S_SS);
+}
+
+/* T1 + *disp: 8 bytes at register base, which are to be popped. */
+static u32 popped(struct xl *x, const struct tinsn *ti, unsigned base, u16 live, s32 *disp)
+{
+	*disp = 0;
+	if (ti->stack.group)
+		return shared(x, ti, &ti->stack, 8, false, S_SS, live, disp);
+	give_up_flags(x, live);
+	asm_mov(&x->a, REG_T1, base);
+	return translate_t1(x, ti, 8, false, S_SS);
 }
 
 static void move_sp(struct xl *x, s32 by)
@@ -533,32 +617,36 @@ static void move_sp(struct xl *x, s32 by)
 	asm_lea(&x->a, HOME_SP, xea_base(HOME_SP, by));
 }
 
-static void store_imm(struct xl *x, u64 v)
+static void store_imm(struct xl *x, s32 disp, u64 v)
 {
 	if (v == (u64)(s64)(s32)v) {
-		asm_rm(&x->a, true, 0xc7, 0, xea_base(REG_T1, 0));
+		asm_rm(&x->a, true, 0xc7, 0, xea_base(REG_T1, disp));
 		e32(&x->a, (u32)v);
 	} else {
 		asm_imm(&x->a, REG_T2, v);
-		asm_store(&x->a, REG_T2, xea_base(REG_T1, 0));
+		asm_store(&x->a, REG_T2, xea_base(REG_T1, disp));
 	}
 }
 
 /* Read first: if the push faults, the whole is done again. */
 static void push_memory(struct xl *x, const struct tinsn *ti)
 {
-	u32 from = operand_host(x, ti, &ti->d.op[0], 8, false, ti->live);
+	s32 disp;
+	u32 from = operand_host(x, ti, &ti->d.op[0], 8, false, ti->live, &disp);
 
 	mark(x, ti);
-	asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+	asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
 	asm_store(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
-	u32 to = push_room(x, ti, ti->live);
+	x->t1 = x->t1_next;
+	u32 to = push_room(x, ti, ti->live, &disp);
 	mark(x, ti);
 	asm_load(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
-	asm_store(&x->a, REG_T2, xea_base(REG_T1, 0));
+	asm_store(&x->a, REG_T2, xea_base(REG_T1, disp));
 	move_sp(x, -8);
 	site_next(x, from);
 	site_next(x, to);
+	if (from || !ti->stack.group)
+		x->t1_next = 0; /* another way comes here */
 }
 
 static void push(struct xl *x, const struct tinsn *ti)
@@ -568,14 +656,15 @@ static void push(struct xl *x, const struct tinsn *ti)
 		push_memory(x, ti);
 		return;
 	}
-	u32 site = push_room(x, ti, ti->live);
+	s32 disp;
+	u32 site = push_room(x, ti, ti->live, &disp);
 	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		mark(x, ti);
-		store_imm(x, ti->i.imm);
+		store_imm(x, disp, ti->i.imm);
 	} else {
 		unsigned r = in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T2);
 		mark(x, ti);
-		asm_store(&x->a, r, xea_base(REG_T1, 0));
+		asm_store(&x->a, r, xea_base(REG_T1, disp));
 	}
 	move_sp(x, -8);
 	site_next(x, site);
@@ -584,16 +673,15 @@ static void push(struct xl *x, const struct tinsn *ti)
 static void pop(struct xl *x, const struct tinsn *ti)
 {
 	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value);
+	s32 disp;
+	u32 site = popped(x, ti, HOME_SP, ti->live, &disp);
 
-	give_up_flags(x, ti->live);
-	asm_mov(&x->a, REG_T1, HOME_SP);
-	u32 site = translate_t1(x, ti, 8, false, S_SS);
 	mark(x, ti);
 	if (x_home[g] != REG_NONE && g != R_SP) {
-		asm_load(&x->a, x_home[g], xea_base(REG_T1, 0));
+		asm_load(&x->a, x_home[g], xea_base(REG_T1, disp));
 		move_sp(x, 8);
 	} else {
-		asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+		asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
 		move_sp(x, 8);
 		from_host(x, g, REG_T2);
 	}
@@ -602,11 +690,11 @@ static void pop(struct xl *x, const struct tinsn *ti)
 
 static void leave(struct xl *x, const struct tinsn *ti)
 {
-	give_up_flags(x, ti->live);
-	asm_mov(&x->a, REG_T1, R_BP);
-	u32 site = translate_t1(x, ti, 8, false, S_SS);
+	s32 disp;
+	u32 site = popped(x, ti, R_BP, ti->live, &disp);
+
 	mark(x, ti);
-	asm_load(&x->a, REG_T2, xea_base(REG_T1, 0));
+	asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
 	asm_lea(&x->a, HOME_SP, xea_base(R_BP, 8));
 	asm_mov(&x->a, R_BP, REG_T2);
 	site_next(x, site);
@@ -614,14 +702,13 @@ static void leave(struct xl *x, const struct tinsn *ti)
 
 static void ret(struct xl *x, const struct tinsn *ti)
 {
-	s32 adjust = 8 + (s32)(ti->i.imm & 0xffff);
+	s32 adjust = 8 + (s32)(ti->i.imm & 0xffff), disp;
 
 	want_slot(x, X86_ARITH);
 	x->in_reg = false;
-	asm_mov(&x->a, REG_T1, HOME_SP);
-	translate_t1(x, ti, 8, false, S_SS);
+	popped(x, ti, HOME_SP, X86_ARITH, &disp);
 	mark(x, ti);
-	asm_load(&x->a, REG_T1, xea_base(REG_T1, 0));
+	asm_load(&x->a, REG_T1, xea_base(REG_T1, disp));
 	move_sp(x, adjust);
 	leave_indirect(x, ti, adjust);
 }
@@ -634,9 +721,10 @@ static u32 target(struct xl *x, const struct tinsn *ti)
 	want_slot(x, X86_ARITH);
 	x->in_reg = false;
 	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		u32 site = operand_host(x, ti, o, 8, false, X86_ARITH);
+		s32 disp;
+		u32 site = operand_host(x, ti, o, 8, false, X86_ARITH, &disp);
 		mark(x, ti);
-		asm_load(&x->a, REG_T1, xea_base(REG_T1, 0));
+		asm_load(&x->a, REG_T1, xea_base(REG_T1, disp));
 		return site;
 	}
 	asm_mov(&x->a, REG_T1, in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
@@ -645,9 +733,11 @@ static u32 target(struct xl *x, const struct tinsn *ti)
 
 static void call(struct xl *x, const struct tinsn *ti)
 {
-	push_room(x, ti, ti->live);
+	s32 disp;
+
+	push_room(x, ti, ti->live, &disp);
 	mark(x, ti);
-	store_imm(x, ti->rip + ti->len);
+	store_imm(x, disp, ti->rip + ti->len);
 	move_sp(x, -8);
 	leave_always(x, ti, ti->target, ti->live_target);
 }
@@ -655,6 +745,7 @@ static void call(struct xl *x, const struct tinsn *ti)
 static void call_indirect(struct xl *x, const struct tinsn *ti)
 {
 	struct asmb *a = &x->a;
+	s32 disp;
 
 	target(x, ti);
 	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. With LA57 it sees more of them than need be. */
@@ -667,9 +758,10 @@ static void call_indirect(struct xl *x, const struct tinsn *ti)
 	x->t->sites[op].ends = true;
 	add_cold(x, SITE_OP, op, asm_jump(a, CC_NE));
 	asm_store(a, REG_T1, xea_ctx(CTX(x_tmp)));
-	push_room(x, ti, X86_ARITH);
+	x->t1 = 0;
+	push_room(x, ti, X86_ARITH, &disp);
 	mark(x, ti);
-	store_imm(x, ti->rip + ti->len);
+	store_imm(x, disp, ti->rip + ti->len);
 	move_sp(x, -8);
 	asm_load(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	leave_indirect(x, ti, -8);
@@ -686,6 +778,8 @@ static void lea(struct xl *x, const struct tinsn *ti)
 	else
 		asm_rm(&x->a, d->op[0].size == 64, 0x8d, dst, ea);
 	from_host(x, g, dst);
+	if (ea.base != REG_T1)
+		x->t1_next = x->t1;
 }
 
 static bool lea_ok(const struct tinsn *ti)
@@ -757,7 +851,7 @@ static void rdtsc(struct xl *x, const struct tinsn *ti)
 static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
 	switch (ti->kind) {
-	case T_NOP: return;
+	case T_NOP: x->t1_next = x->t1; return;
 	case T_CLI: cli(x, ti); return;
 	case T_STI: sti(x, ti); return;
 	case T_SWAPGS: swapgs(x); return;
@@ -774,6 +868,7 @@ static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 	case T_JCC:
 		want_flags(x, ti->fread);
 		leave_to(x, ti, asm_jump(&x->a, ti->cc), ti->target, ti->live_target);
+		x->t1_next = x->t1;
 		return;
 	case T_JMP: leave_always(x, ti, ti->target, ti->live_target); return;
 	case T_CALL: call(x, ti); return;
@@ -798,10 +893,28 @@ static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 	}
 }
 
+/* The span runs into the next page: on in the plain twin. The jump is patched when there is one. */
+static void cold_span(struct xl *x, struct cold *c)
+{
+	struct asmb *a = &x->a;
+	struct site *s = &x->t->sites[c->plain];
+
+	asm_ri(a, true, 7, REG_T1, PAGE_SIZE);
+	u8 *miss = asm_jump(a, CC_AE), *jump = asm_jump(a, CC_ALWAYS);
+	s->plain = true;
+	s->next = (u32)(jump - x->t->rw);
+	asm_patch(jump, a->p);
+	asm_imm(a, REG_T2, c->plain);
+	asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_exit);
+	asm_patch(miss, a->p);
+}
+
 static void cold_mem(struct xl *x, struct cold *c)
 {
 	struct asmb *a = &x->a;
 
+	if (c->plain)
+		cold_span(x, c);
 	if (c->undo) {
 		struct xea e = { REG_CTX, REG_T2, 0, c->undo };
 		asm_rm(a, true, 0x33, REG_T1, e);
@@ -858,7 +971,7 @@ static void head(struct xl *x, u16 live_in)
 	x->in_slot = false;
 }
 
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall)
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain)
 {
 	struct translate *t = c->tr;
 	struct tinsn *in = t->in;
@@ -871,7 +984,12 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	x->idx = c->mmu_idx;
 	x->fpu_checked = 0;
 	x->ncold = 0;
-	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .user = c->cpl == 3 };
+	if (plain)
+		for (unsigned k = 0; k < n; k++)
+			in[k].operand = in[k].stack = (struct share){ 0 };
+	else
+		x_share(t, n);
+	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .user = c->cpl == 3, .plain = plain };
 	head(x, in[0].live);
 	/* The last x87 instruction's address, and the last one's operand's, are what can be seen afterwards. */
 	unsigned last_x87 = n, last_x87_mem = n;
@@ -880,8 +998,11 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 			last_x87 = k;
 			last_x87_mem = x_memory_operand(&in[k].d) ? k : last_x87_mem;
 		}
+	x->spans_ok = x->t1_next = 0;
 	for (unsigned k = 0; k < n; k++) {
 		in[k].host = here(x);
+		x->t1 = x->t1_next;
+		x->t1_next = 0;
 		one(x, &in[k], k == last_x87 || k == last_x87_mem);
 		if (k && in[k - 1].kind == T_STI)
 			sti_after(x, &in[k]);

@@ -39,6 +39,11 @@ enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_WINDOW, SITE_LINK, SITE_POLL,
 struct site {
 	u64 rip;     /* of the instruction; LINK: target */
 	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
+	s32 at;      /* MEM, if spans: where in the span the access is that was to be done, of asize bytes, writing if awrite */
+	u16 asize;
+	bool awrite;
+	bool spans;  /* MEM: the look-up is of a span, size and write are that's */
+	bool plain;  /* LINK: to the plain twin */
 	u32 unit;    /* index */
 	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
 	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
@@ -86,6 +91,22 @@ struct unit {
 	u16 bytes;
 	u8 mmu_idx;
 	bool user;
+	bool plain;  /* each access is looked up: for where spans fail */
+};
+
+/* share.c: accesses that are made by one look-up. */
+#define XSHARE_TRY 24u
+#define XSPAN_MAX 512
+struct span {
+	s32 lo;   /* of its symbol's value */
+	u16 bytes;
+	bool write;
+};
+struct share {
+	u8 group; /* index + 1 of the span; 0: alone */
+	u8 base;  /* guest register */
+	s32 at;   /* of the access in the span */
+	s32 off;  /* of the register from the symbol's value */
 };
 
 /* An instruction of the unit being made. */
@@ -100,6 +121,7 @@ struct tinsn {
 	u8 cc;
 	u64 target;
 	u16 fread, fkill, fwrite; /* arithmetic flags read, surely set, touched */
+	struct share operand, stack;
 	u16 live;                 /* needed before it */
 	u16 live_after;
 	u16 live_target;          /* JCC, JMP: what the target needs */
@@ -126,6 +148,7 @@ struct translate {
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
 	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
+	struct span span[CPU_SPANS];
 	size_t bytes;            /* of this whole reservation */
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };
@@ -133,9 +156,14 @@ struct translate {
 /* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit. */
 unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidden;
 
+/* share.c: fill operand and stack of t->in[0..n), and t->span. */
+void x_share(struct translate *t, unsigned n) hidden;
+
 /* native.c: host code for t->in[0..n), for which there is room. */
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall) hidden;
+bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* the address is a 64-bit register and a displacement */
+bool x_looked_up_alone(const struct tinsn *ti) hidden;
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
 
 /* thunk.c */
 #define SITE_NONE 0xffffffffu

@@ -111,10 +111,10 @@ static void page_known(struct cpu *c, const struct unit *u)
 
 /* ---- making and finding ---- */
 
-static struct unit *match(const struct cpu *c, const struct block *b)
+static struct unit *match(const struct cpu *c, const struct block *b, bool plain)
 {
 	for (struct unit *u = b->unit; u; u = u->next)
-		if (u->rip == c->rip && u->mmu_idx == c->mmu_idx)
+		if (u->rip == c->rip && u->mmu_idx == c->mmu_idx && u->plain == plain)
 			return u;
 	return NULL;
 }
@@ -184,7 +184,7 @@ static bool able(const struct cpu *c)
 	return c->code_size == 8 && c->tlb == c->tlbs[c->mmu_idx];
 }
 
-static struct unit *make(struct cpu *c, struct block *b)
+static struct unit *make(struct cpu *c, struct block *b, bool plain)
 {
 	struct translate *t = c->tr;
 	bool fall;
@@ -200,12 +200,13 @@ static struct unit *make(struct cpu *c, struct block *b)
 	unsigned n = id ? x_scan(c, b, c->rip, &fall) : 0;
 	if (!n)
 		return NULL;
-	struct unit *u = x_emit(c, b, c->rip, n, fall);
+	struct unit *u = x_emit(c, b, c->rip, n, fall, plain);
 	u->id = id;
 	u->id2 = id2;
 	u->next = b->unit;
 	b->unit = u;
-	inherit(c, u);
+	if (!u->plain)
+		inherit(c, u);
 	code_serialize();
 	if (t->check)
 		x_check_made(c, u);
@@ -219,23 +220,23 @@ static struct unit *make(struct cpu *c, struct block *b)
 	return u;
 }
 
-static struct unit **quick_slot(const struct cpu *c)
+static struct unit **quick_slot(const struct cpu *c, bool plain)
 {
-	return &c->tr->quick[(c->rip ^ c->rip >> 9 ^ c->mmu_idx) & (XQUICK - 1)];
+	return &c->tr->quick[(c->rip ^ c->rip >> 9 ^ c->mmu_idx ^ (u64)plain << 8) & (XQUICK - 1)];
 }
 
 /* The unit at c->rip, or NULL: then *b is the block there, if units may run at all. May raise a fault of the fetch. */
-static struct unit *find(struct cpu *c, struct block **b)
+static struct unit *find(struct cpu *c, struct block **b, bool plain)
 {
-	struct unit **q = quick_slot(c), *u = *q;
+	struct unit **q = quick_slot(c, plain), *u = *q;
 
 	*b = NULL;
 	if (!able(c))
 		return NULL;
-	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && is_known(c, u))
+	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && u->plain == plain && is_known(c, u))
 		return u;
 	*b = block_find(c);
-	u = *b ? match(c, *b) : NULL;
+	u = *b ? match(c, *b, plain) : NULL;
 	if (u)
 		*q = u;
 	return u;
@@ -315,7 +316,12 @@ static void link_site(struct cpu *c, struct site *s, struct unit *u)
 	struct translate *t = c->tr;
 	const struct unit *from = &t->units[s->unit];
 
-	if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
+	if (s->plain) {
+		if (from->id == u->id) {
+			patch_jump(t, s->next, u->slot);
+			code_serialize();
+		}
+	} else if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
 		if (from->id != u->id || u->id2 || !link_near(t, s, u))
 			link_far(c, s, u);
 		c->xstat[XS_LINKS] += s->linked;
@@ -371,7 +377,7 @@ static struct unit *wanted(struct cpu *c, struct block *b)
 		b->heat = 8;
 		return NULL;
 	}
-	struct unit *u = match(c, b);
+	struct unit *u = match(c, b, false);
 	if (u) {
 		b->heat = 1; /* so that the interpreter stops before it */
 		return u;
@@ -385,7 +391,7 @@ static struct unit *wanted(struct cpu *c, struct block *b)
 		return NULL;
 	}
 	b->again = false;
-	u = make(c, b);
+	u = make(c, b, false);
 	b->heat = u ? 1 : ~0u;
 	return u;
 }
@@ -395,7 +401,7 @@ static struct unit *find_or_cross(struct cpu *c)
 {
 	for (;;) {
 		struct block *b;
-		struct unit *u = find(c, &b);
+		struct unit *u = find(c, &b, false);
 		if (!u && b && b->hva2)
 			u = wanted(c, b);
 		if (u || !b || !b->hva2)
@@ -414,6 +420,44 @@ static u64 leave(struct cpu *c)
 	return (u64)x_rx(c->tr, c->tr->t_leave);
 }
 
+/* The plain twin of the unit at c->rip, made if need be: it begins where a span was not to be had. */
+static struct unit *plain_unit(struct cpu *c)
+{
+	struct block *b;
+	struct unit *u = find(c, &b, true);
+
+	return u || !b ? u : make(c, b, true);
+}
+
+static bool in_tlb(const struct cpu *c, u64 la, bool write)
+{
+	const struct cpu_tlbe *e = &c->tlb[(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
+	return (write ? e->wtag : e->rtag) == (la & PAGE_MASK);
+}
+
+/* la: where the span begins. Either all of it may be accessed as it is wanted to be, or the plain twin goes on with the instruction. */
+static u64 slow_span(struct cpu *c, u64 la, const struct site *s)
+{
+	u64 at = la + (u64)s->at;
+	bool live = c->fpu_live;
+	u8 *p = NULL;
+
+	if ((la & ~PAGE_MASK) + s->size <= PAGE_SIZE && !(at & s->align))
+		p = s->awrite ? slow_wptr(c, at, s->asize) : slow_rptr(c, at, s->asize);
+	if (p && in_tlb(c, at, s->write)) {
+		if (live)
+			cpu_fpu_get(c);
+		c->x_ret = (u64)(p - s->at);
+		return (u64)x_rx(c->tr, s->hit);
+	}
+	c->xstat[XS_PLAIN]++;
+	struct unit *u = plain_unit(c);
+	if (!u)
+		return leave(c);
+	page_known(c, u);
+	return (u64)x_rx(c->tr, u->flags);
+}
+
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 {
 	struct translate *t = c->tr;
@@ -427,6 +471,8 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
 	t->dummy.seg = s->seg;
 	c->cur = &t->dummy;
+	if (s->spans)
+		return slow_span(c, la, s);
 	if (!s->masked && !(la & s->align))
 		p = s->write ? slow_wptr(c, la, s->size) : slow_rptr(c, la, s->size);
 	if (!p) {
@@ -520,8 +566,8 @@ struct unit *x_unit_of(struct cpu *c, struct block *b)
 {
 	if (!able(c))
 		return NULL;
-	struct unit *u = match(c, b);
-	return u ? u : make(c, b);
+	struct unit *u = match(c, b, false);
+	return u ? u : make(c, b, false);
 }
 
 static bool run_units(struct cpu *c, struct block *b)
@@ -548,7 +594,7 @@ static bool run_units(struct cpu *c, struct block *b)
 		if (unlikely(load_relaxed(&c->requests)))
 			return true;
 		u64 rip = c->rip;
-		u = find_or_cross(c);
+		u = s->plain ? plain_unit(c) : find_or_cross(c);
 		if (!u)
 			return true;
 		if (generation == t->generation && u->rip == rip)

@@ -861,7 +861,7 @@ int main(int argc, char **argv)
 	sigaction(SIGALRM, &sa, NULL);
 	struct itimerval it = { { 0, 50000 }, { 0, 50000 } };
 	setitimer(ITIMER_REAL, &it, NULL);
-	for (u64 end = now_ms() + ms; now_ms() < end && !kt_failures;)
+	for (u64 end = now_ms() + ms; (now_ms() < end || ncases < 300) && !kt_failures;)
 		one_case(vm, vcpu, run);
 	all_canary("heap", far1, FAR_SIZE);
 	all_canary("mapping", far2, FAR_SIZE);

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which accesses of a unit are made by one look-up: those off the same base whose distances are known.
+ *
+ * Register values are followed as a symbol and an offset from it: PUSH, POP, ADD, SUB, INC, DEC, LEA and MOV between registers change the offset
+ * or hand the symbol on, anything else makes a new symbol. Accesses of one symbol that lie close together are a group. Its first access
+ * looks up the whole of it, its span, and keeps the host address in cpu.x_span; the others need no look-up. A span that is not wholly in
+ * one page, or may not be accessed so, sends the unit to its plain twin (docs/translate.md), which looks up each access.
+ *
+ * Reads before the first write are a group of their own, since a page that is never written should not be asked for by a write that may not
+ * come; but on the stack, where it does come.
+ */
+#include "interp/ops.h"
+#include "interp/stub_int.h"
+#include "translate/translate.h"
+
+#define M(n) ZYDIS_MNEMONIC_##n
+#define FAR (1 << 20) /* offsets beyond are not followed */
+
+struct value {
+	u32 sym;
+	s32 off;
+};
+
+struct follow {
+	struct value reg[16];
+	u32 next;
+	unsigned ngroups;
+	struct {
+		u32 sym;
+		s64 lo, hi;
+		u8 n;
+		bool write, stack;
+	} group[XSHARE_TRY];
+};
+
+static void fresh(struct follow *f, unsigned g)
+{
+	f->reg[g] = (struct value){ f->next++, 0 };
+}
+
+static void shift(struct follow *f, unsigned to, unsigned from, s64 by)
+{
+	s64 off = f->reg[from].off + by;
+
+	if (off < -FAR || off > FAR)
+		fresh(f, to);
+	else
+		f->reg[to] = (struct value){ f->reg[from].sym, (s32)off };
+}
+
+static bool is_gpr64(const ZydisDecodedOperand *o)
+{
+	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_GPR64;
+}
+
+/* What the instruction does to registers. */
+static void effect(struct follow *f, const struct tinsn *t)
+{
+	const struct decoded *d = &t->d;
+	const ZydisDecodedOperand *a = &d->op[0], *b = &d->op[1];
+
+	switch (t->kind) {
+	case T_OP:
+		for (unsigned g = 0; g < 16; g++)
+			fresh(f, g);
+		return;
+	case T_PUSH:
+		shift(f, R_SP, R_SP, -8);
+		return;
+	case T_POP:
+		shift(f, R_SP, R_SP, 8);
+		fresh(f, (unsigned)stub_gpr(a->reg.value));
+		return;
+	case T_LEAVE:
+		shift(f, R_SP, R_BP, 8);
+		fresh(f, R_BP);
+		return;
+	default: break;
+	}
+	if (is_gpr64(a)) {
+		unsigned g = (unsigned)stub_gpr(a->reg.value);
+		bool imm = b->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
+		switch (d->z.mnemonic) {
+		case M(MOV):
+			if (!is_gpr64(b))
+				break;
+			shift(f, g, (unsigned)stub_gpr(b->reg.value), 0);
+			return;
+		case M(ADD):
+			if (!imm)
+				break;
+			shift(f, g, g, b->imm.value.s);
+			return;
+		case M(SUB):
+			if (!imm)
+				break;
+			shift(f, g, g, -b->imm.value.s);
+			return;
+		case M(INC): shift(f, g, g, 1); return;
+		case M(DEC): shift(f, g, g, -1); return;
+		case M(LEA):
+			if (!x_simple_base(t, b))
+				break;
+			shift(f, g, (unsigned)stub_gpr(b->mem.base), b->mem.disp.value);
+			return;
+		default: break;
+		}
+	}
+	for (unsigned k = 0; k < d->z.operand_count; k++) {
+		const ZydisDecodedOperand *o = &d->op[k];
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE && stub_gpr(o->reg.value) >= 0)
+			fresh(f, (unsigned)stub_gpr(o->reg.value));
+	}
+}
+
+static bool joins(const struct follow *f, unsigned k, u32 sym, s64 lo, s64 hi, bool write)
+{
+	s64 l = MIN(f->group[k].lo, lo), h = MAX(f->group[k].hi, hi);
+	return f->group[k].sym == sym && h - l <= XSPAN_MAX && (f->group[k].stack || f->group[k].write || !write);
+}
+
+/* An access of size bytes at guest register base plus disp. */
+static void joined(struct follow *f, struct share *s, unsigned base, s64 disp, unsigned size, bool write)
+{
+	const struct value *v = &f->reg[base];
+	s64 lo = v->off + disp, hi = lo + size;
+	unsigned k = f->ngroups;
+
+	if (lo < -FAR || lo > FAR)
+		return;
+	while (k-- > 0) /* the newest: one that may be written, if there is one */
+		if (joins(f, k, v->sym, lo, hi, write))
+			break;
+	if (k == ~0u) {
+		if (f->ngroups == XSHARE_TRY)
+			return;
+		k = f->ngroups++;
+		f->group[k].sym = v->sym;
+		f->group[k].lo = lo;
+		f->group[k].hi = hi;
+		f->group[k].n = 0;
+		f->group[k].write = false;
+		f->group[k].stack = base == R_SP;
+	}
+	f->group[k].lo = MIN(f->group[k].lo, lo);
+	f->group[k].hi = MAX(f->group[k].hi, hi);
+	f->group[k].write |= write;
+	f->group[k].n++;
+	*s = (struct share){ (u8)(k + 1), (u8)base, (s32)lo, v->off };
+}
+
+static void accesses(struct follow *f, struct tinsn *t)
+{
+	const ZydisDecodedOperand *m = x_memory_operand(&t->d);
+	bool operand = t->kind == T_COPY ? !x_looked_up_alone(t) : t->kind == T_PUSH || t->kind == T_JMP_IND || t->kind == T_CALL_IND;
+
+	t->operand = t->stack = (struct share){ 0 };
+	if (m && operand && m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM && m->size && m->size % 8 == 0 && x_simple_base(t, m))
+		joined(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, m->size / 8, m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+	switch (t->kind) {
+	case T_PUSH:
+	case T_CALL:
+	case T_CALL_IND: joined(f, &t->stack, R_SP, -8, 8, true); break;
+	case T_POP:
+	case T_RET: joined(f, &t->stack, R_SP, 0, 8, false); break;
+	case T_LEAVE: joined(f, &t->stack, R_BP, 0, 8, false); break;
+	default: break;
+	}
+}
+
+/* The numbers of groups become those of spans; a group of one access is none. */
+static void settle(const struct translate *tr, const u8 *span_of, struct share *s)
+{
+	if (s->group)
+		s->group = span_of[s->group - 1];
+	if (s->group)
+		s->at -= tr->span[s->group - 1].lo;
+}
+
+void x_share(struct translate *tr, unsigned n)
+{
+	struct follow f = { .next = 16 };
+	u8 span_of[XSHARE_TRY] = { 0 };
+	unsigned spans = 0;
+
+	for (unsigned g = 0; g < 16; g++)
+		f.reg[g].sym = g;
+	for (unsigned k = 0; k < n; k++) {
+		accesses(&f, &tr->in[k]);
+		effect(&f, &tr->in[k]);
+	}
+	for (unsigned k = 0; k < f.ngroups; k++) {
+		if (f.group[k].n < 2 || spans == CPU_SPANS)
+			continue;
+		tr->span[spans++] = (struct span){ (s32)f.group[k].lo, (u16)(f.group[k].hi - f.group[k].lo), f.group[k].write };
+		span_of[k] = (u8)spans;
+	}
+	for (unsigned k = 0; k < n; k++) {
+		settle(tr, span_of, &tr->in[k].operand);
+		settle(tr, span_of, &tr->in[k].stack);
+	}
+}
