@@ -52,6 +52,8 @@ static struct {
 	struct slot slot[NSIG_KERNEL + 1];
 } table = { .lock = MUTEX_INIT("signals") };
 
+static bool (*answer_ill)(ucontext_t *uc);
+
 #define thread_local_ie __thread __attribute__((tls_model("initial-exec")))
 static thread_local_ie struct sig_run *current_run;
 static thread_local_ie bool thread_ready;
@@ -213,6 +215,11 @@ void sig_forked(void)
 		table.slot[sig].seq &= ~1u;
 	if (table.installed)
 		table.pid = sys_getpid();
+}
+
+void sig_answer_ill(bool (*fn)(ucontext_t *uc))
+{
+	store_relaxed(&answer_ill, fn);
 }
 
 bool sig_thread_ready(void)
@@ -416,6 +423,8 @@ static void fault_handler(int sig, siginfo_t *info, void *ctx)
 			return;
 		}
 		if (r && r->fault && r->fault(r, sig, info, uc))
+			return;
+		if (sig == SIGILL && load_relaxed(&answer_ill) && answer_ill(uc))
 			return;
 	} else if (r) {
 		put_off(r, sig, info, ctx);

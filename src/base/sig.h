@@ -39,6 +39,8 @@ int sig_install(void) hidden;
  * kvm_mask: kernel signal mask of KVM_SET_SIGNAL_MASK, or NULL: keep the thread's mask. */
 void sig_enter(struct sig_run *r, const u64 *kvm_mask) hidden;
 void sig_leave(struct sig_run *r) hidden;
+/* SIGILL of an instruction that is not ours: fn (async-signal context) is asked first. It changes uc and says true, or false. */
+void sig_answer_ill(bool (*fn)(ucontext_t *uc)) hidden;
 /* True if this thread is between the two. */
 bool sig_in_run(void) hidden;
 /* The innermost run of this thread, or NULL; go on by ->outer. */

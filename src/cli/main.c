@@ -30,6 +30,7 @@ static const char help[] =
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
 	"  --perf-map[=FILE] write /tmp/perf-PID.map, for perf to name the guest's code; FILE: the guest's System.map\n"
+	"  --host-cpuid      COMMAND's CPUID instructions show no VMX or SVM that the host's CPU lacks\n"
 	"  --plugin=FILE.so[,ARGS]\n"
 	"                    load a plug-in into COMMAND (usekvm/plugin.h); may be given several times\n"
 	"  --help            this text\n"
@@ -51,7 +52,7 @@ void complain(const char *fmt, ...)
 }
 
 struct options {
-	const char *engine, *log, *stats, *perf_map;
+	const char *engine, *log, *stats, *perf_map, *host_cpuid;
 	char *plugins; /* as USEKVM_PLUGINS has them: one a line, FILE[,ARGS] */
 };
 
@@ -129,6 +130,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->log = v;
 		else if ((v = value_of(arg, "--stats", true)))
 			o->stats = *v ? v : "-";
+		else if (!strcmp(arg, "--host-cpuid"))
+			o->host_cpuid = "1";
 		else if ((v = value_of(arg, "--perf-map", true))) {
 			if (add_perf_map(&o->perf_map, v))
 				return -EXIT_CANNOT;
@@ -213,6 +216,7 @@ int main(int argc, char **argv)
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);
 	set("USEKVM_PERF_MAP", o.perf_map);
+	set("USEKVM_HOST_CPUID", o.host_cpuid);
 	set("USEKVM_PLUGINS", o.plugins);
 	execv(command, argv + at);
 	complain("%s: %s", command, strerror(errno));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Start and end of the library in a program: settings from the environment, the fork handler, the statistics at exit. A program that never
- * opens /dev/kvm gets nothing but the interposers: no handler, thread or descriptor of ours.
+ * opens /dev/kvm gets nothing but the interposers: no handler, thread or descriptor of ours (but see cpuid.c).
  */
 #include "preload/preload.h"
 
@@ -77,6 +77,7 @@ static __attribute__((constructor)) void usekvm_start(void)
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);
+	cpuid_start();
 	errno = saved;
 }
 

@@ -49,6 +49,9 @@ long hook_rt_sigprocmask(int how, const void *set, void *old, size_t size) hidde
 /* plugin.c: a VM was made. Its fd, or -errno when it is closed again because a plug-in cannot be loaded. */
 long plugins_vm_made(int fd) hidden;
 
+/* cpuid.c: before the program starts. */
+void cpuid_start(void) hidden;
+
 /* init.c */
 long open_kvm(int flags) hidden;
 
