@@ -38,6 +38,7 @@ struct api_call {
 		struct kvm_mp_state mp;
 		struct kvm_vcpu_events events;
 		struct kvm_debugregs debugregs;
+		struct kvm_nested_state nested;
 		struct kvm_guest_debug guest_debug;
 		struct kvm_debug_guest debug_guest;
 		struct kvm_tpr_access_ctl tpr_ctl;

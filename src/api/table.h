@@ -105,6 +105,8 @@ X(KVM_ENABLE_CAP, A_IOC, vcpu_call_enable_cap)
 X(KVM_GET_DEVICE_ATTR, A_IN, vcpu_call_get_attr)
 X(KVM_SET_DEVICE_ATTR, A_IN, vcpu_call_set_attr)
 X(KVM_HAS_DEVICE_ATTR, A_IN, vcpu_call_has_attr)
+X(KVM_GET_NESTED_STATE, A_USER, vcpu_call_get_nested)
+X(KVM_SET_NESTED_STATE, A_IN, vcpu_call_set_nested)
 X(KVM_GET_STATS_FD, A_VALUE, vcpu_call_get_stats_fd)
 #endif
 #undef API_ALL

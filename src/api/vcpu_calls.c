@@ -40,10 +40,25 @@ GET(get_events, vcpu_get_events, events)
 SET(set_events, vcpu_set_events, events)
 GET(get_debugregs, vcpu_get_debugregs, debugregs)
 SET(set_debugregs, vcpu_set_debugregs, debugregs)
+SET(set_nested, vcpu_set_nested, nested)
 SET(set_guest_debug, vcpu_set_guest_debug, guest_debug)
 SET(debug_guest, vcpu_debug_guest, debug_guest)
 SET(translate, vcpu_translate, translation)
 SET(set_mce, vcpu_set_mce, mce)
+
+/* The caller says how much room there is, and is told how much it takes. */
+long vcpu_call_get_nested(struct api_call *call)
+{
+	struct kvm_nested_state *user = (struct kvm_nested_state *)call->arg, *n = &call->u->nested;
+	u32 room;
+
+	if (copy_from_user(&room, &user->size, sizeof(room)))
+		return -EFAULT;
+	vcpu_get_nested(call->vcpu, n);
+	if (room < n->size)
+		return copy_to_user(&user->size, &n->size, sizeof(n->size)) ? -EFAULT : -E2BIG;
+	return copy_to_user(user, n, sizeof(*n)) ? -EFAULT : 0;
+}
 
 long vcpu_call_setup_mce(struct api_call *call)
 {

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <sys/syscall.h>
 
+#include "base/agent.h"
 #include "base/sig.h"
 #include "base/sys.h"
 
@@ -91,7 +92,7 @@ static u64 flush_chunk(const struct how *h, u64 addr, u64 end)
 {
 	u8 resident[CHUNK_PAGES];
 	u64 base = addr & PAGE_MASK, n = 0;
-	bool told = sys3(SYS_mincore, base, end - base, resident) == 0;
+	bool told = agent_sys3(SYS_mincore, base, end - base, resident) == 0;
 
 	for (u64 a = addr; a < end;) {
 		u64 stop = MIN((a & PAGE_MASK) + PAGE_SIZE, end);

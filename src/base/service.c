@@ -22,6 +22,7 @@
 #include <time.h>
 #include <errno.h>
 
+#include "base/agent.h"
 #include "base/inject.h"
 #include "base/sys.h"
 
@@ -57,7 +58,7 @@ struct service {
 	const void *running;
 	u32 waiters;
 	u32 seq;          /* bumped after each callback: what *_sync sleeps on */
-	pthread_t thread;
+	u32 *ended;       /* of service_stop: the thread frees everything, then writes 1 there */
 	char name[16];
 };
 
@@ -132,9 +133,11 @@ static bool heap_insert(struct service *s, struct svc_timer *t)
 
 /* ---- waking and waiting ---- */
 
+static __thread __attribute__((tls_model("initial-exec"))) const struct service *this_thread;
+
 static bool on_thread(const struct service *s)
 {
-	return load_relaxed(&s->tid) == (u32)sys_gettid();
+	return this_thread == s;
 }
 
 static void wake_locked(struct service *s)
@@ -398,11 +401,25 @@ static void run_jobs(struct service *s)
 
 /* ---- the thread ---- */
 
+static void service_free(struct service *s)
+{
+	if (s->epfd >= 0)
+		sys_close(s->epfd);
+	if (s->timerfd >= 0)
+		sys_close(s->timerfd);
+	if (s->wakefd >= 0)
+		sys_close(s->wakefd);
+	free(s->heap);
+	free(s->slots);
+	free(s);
+}
+
 static void *service_main(void *arg)
 {
 	struct service *s = arg;
 	struct epoll_event ev[16];
 
+	this_thread = s;
 	sys6(SYS_prctl, PR_SET_NAME, (long)s->name, 0, 0, 0, 0);
 	store_release(&s->tid, (u32)sys_gettid());
 	futex_wake(&s->tid, 1);
@@ -421,21 +438,12 @@ static void *service_main(void *arg)
 			run_watch(s, &ev[i]);
 	}
 	run_jobs(s);
+	u32 *ended = s->ended;
 	mutex_unlock(&s->lock);
+	service_free(s);
+	store_release(ended, 1);
+	futex_wake(ended, 1); /* perhaps of a word that is gone: then nobody waits there */
 	return NULL;
-}
-
-static void service_free(struct service *s)
-{
-	if (s->epfd >= 0)
-		sys_close(s->epfd);
-	if (s->timerfd >= 0)
-		sys_close(s->timerfd);
-	if (s->wakefd >= 0)
-		sys_close(s->wakefd);
-	free(s->heap);
-	free(s->slots);
-	free(s);
 }
 
 static int open_fd(long call, long a, long b)
@@ -465,6 +473,7 @@ static int open_fds(struct service *s)
 static int start_thread(struct service *s)
 {
 	pthread_attr_t attr;
+	pthread_t thread;
 	u64 all = ~0ull, old;
 	int r;
 
@@ -472,8 +481,9 @@ static int start_thread(struct service *s)
 	if (r)
 		return -r;
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sys_sigprocmask(SIG_BLOCK, &all, &old);
-	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&s->thread, &attr, service_main, s);
+	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&thread, &attr, service_main, s);
 	sys_sigprocmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (r)
@@ -483,10 +493,24 @@ static int start_thread(struct service *s)
 	return 0;
 }
 
+/* What a seccomp filter may forbid, and what the new thread would inherit. */
+struct start {
+	struct service *s;
+	int result;
+};
+
+static void start_by_agent(void *arg)
+{
+	struct start *a = arg;
+
+	a->result = open_fds(a->s);
+	if (!a->result)
+		a->result = start_thread(a->s);
+}
+
 int service_start(struct service **out, const char *name)
 {
 	struct service *s = calloc(1, sizeof(*s));
-	int r;
 
 	if (!s)
 		return -ENOMEM;
@@ -496,12 +520,11 @@ int service_start(struct service **out, const char *name)
 	s->jobs_tail = &s->jobs;
 	for (unsigned i = 0; i + 1 < sizeof(s->name) && name[i]; i++)
 		s->name[i] = name[i];
-	r = open_fds(s);
-	if (!r)
-		r = start_thread(s);
-	if (r) {
+	struct start a = { s, 0 };
+	agent_call(start_by_agent, &a);
+	if (a.result) {
 		service_free(s);
-		return r;
+		return a.result;
 	}
 	*out = s;
 	return 0;
@@ -509,12 +532,16 @@ int service_start(struct service **out, const char *name)
 
 void service_stop(struct service *s)
 {
+	u32 ended = 0;
+
 	if (!s)
 		return;
 	mutex_lock(&s->lock);
 	s->stop = true;
+	s->ended = &ended;
 	wake_locked(s);
 	mutex_unlock(&s->lock);
-	pthread_join(s->thread, NULL);
-	service_free(s);
+	/* Not pthread_join, whose futex is not on every filter's list. */
+	while (!load_acquire(&ended))
+		futex_wait(&ended, 0, -1);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The service thread of a VM: timers (PIT, LAPIC timers of running vCPUs) and file descriptors to wait for (irqfd). It is made with
- * the VM, before a VMM may load a seccomp filter, blocks every signal, and calls back with no lock held.
+ * the VM, by the agent (base/agent.h), blocks every signal, and calls back with no lock held.
  */
 #ifndef USEKVM_BASE_SERVICE_H
 #define USEKVM_BASE_SERVICE_H
@@ -21,7 +21,7 @@ struct svc_watch {
 struct service;
 
 int service_start(struct service **out, const char *name) hidden; /* 0 or -errno */
-void service_stop(struct service *s) hidden;                      /* joins; not from a callback */
+void service_stop(struct service *s) hidden;                      /* waits for its end; not from a callback */
 void svc_timer_init(struct svc_timer *t, void (*fn)(struct svc_timer *)) hidden;
 void svc_timer_set(struct service *s, struct svc_timer *t, u64 deadline_ns) hidden; /* ~0: cancel (fn may be running) */
 void svc_timer_cancel_sync(struct service *s, struct svc_timer *t) hidden;          /* fn is not running after it */

@@ -60,6 +60,7 @@ static thread_local_ie bool thread_ready;
 /* The fault signals cannot be blocked while a run lasts, so an asynchronous one (kill, memory failure) is kept here. */
 static thread_local_ie u64 kept;
 static thread_local_ie siginfo_t kept_info[4];
+static thread_local_ie siginfo_t held_info; /* of the outermost run's held */
 
 /* The bytes are those that unwinders and debuggers look for; the nop keeps the address before it out of another function's unwind entry. */
 extern void usekvm_sigreturn(void) hidden;
@@ -257,6 +258,7 @@ void sig_enter(struct sig_run *r, const u64 *kvm_mask)
 	r->outer = current_run;
 	r->saved_mask = 0;
 	r->deferred = 0;
+	r->held = 0;
 	r->interrupted = false;
 	r->mask_changed = kvm_mask != NULL;
 	sig_thread_ready();
@@ -285,10 +287,48 @@ static signal_safe int kept_index(int sig)
 	return sig == SIGSEGV ? 0 : sig == SIGBUS ? 1 : sig == SIGFPE ? 2 : 3;
 }
 
+/*
+ * Keep sig for sig_leave to deliver: only one, so that none is lost when its handler jumps away, and only where restoring the mask would
+ * deliver it.
+ */
+static signal_safe bool hold(struct sig_run *r, int sig, const siginfo_t *info)
+{
+	if (r->held || r->mask_changed || r->outer)
+		return false;
+	held_info = *info;
+	r->held = sig;
+	return true;
+}
+
+static void call_handler(int sig, const struct ksigaction *a, siginfo_t *info, void *ctx);
+
+/* With the mask that a handler has, and a context like the one of a signal that came just now. */
+static void deliver_held(struct sig_run *r)
+{
+	struct ksigaction a = slot_read(&table.slot[r->held]);
+	siginfo_t info = held_info;
+	ucontext_t uc;
+	u64 mask;
+
+	if (!is_function(a.handler)) { /* changed meanwhile */
+		if (a.handler == (void *)SIG_DFL)
+			queue_to_self(r->held, &info);
+		return;
+	}
+	getcontext(&uc);
+	memcpy(&uc.uc_sigmask, &r->saved_mask, sizeof(r->saved_mask));
+	mask = sig_filter_mask(r->saved_mask | a.mask | sig_bit(r->held));
+	sys_sigprocmask(SIG_SETMASK, &mask, NULL);
+	call_handler(r->held, &a, &info, &uc);
+	memcpy(&r->saved_mask, &uc.uc_sigmask, sizeof(r->saved_mask));
+}
+
 static noinline void leave_slow(struct sig_run *r)
 {
 	static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 
+	if (r->held)
+		deliver_held(r);
 	if (r->mask_changed || r->deferred)
 		sys_sigprocmask(SIG_SETMASK, &r->saved_mask, NULL); /* handlers run here */
 	if (current_run)
@@ -328,7 +368,8 @@ static signal_safe void put_off(struct sig_run *r, int sig, siginfo_t *info, voi
 			r->saved_mask = *mask;
 		r->deferred |= sig_bit(sig);
 		*mask |= sig_bit(sig);
-		queue_to_self(sig, info); /* stays pending: blocked now, and in the context we return to */
+		if (!hold(r, sig, info))
+			queue_to_self(sig, info); /* stays pending: blocked now, and in the context we return to */
 	}
 	store_relaxed(&r->interrupted, true);
 	if (r->kick)

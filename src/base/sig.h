@@ -4,8 +4,9 @@
  *
  * The kernel runs a signal's handler when KVM_RUN has returned to user space, never in its middle. We do the same: the handlers that the
  * VMM installs (the interposed sigaction and signal) are installed for real behind a wrapper. When a signal arrives on a thread between sig_enter and sig_leave, the
- * wrapper blocks that signal in the interrupted context, queues it again to the thread with its siginfo, and calls
- * run->kick(); sig_leave restores the thread's mask, and there the VMM's handler runs, as if KVM_RUN had just returned -EINTR.
+ * wrapper blocks that signal in the interrupted context, keeps it with its siginfo, and calls run->kick(); sig_leave calls the VMM's handler and
+ * restores the thread's mask, as if KVM_RUN had just returned -EINTR. One signal is kept so, with no system call but rt_sigprocmask, which every seccomp filter of
+ * a VMM allows; a second one, or one inside KVM_SET_SIGNAL_MASK's mask, is queued to the thread again, and its handler runs when the mask is restored.
  * A signal unblocked only by KVM_SET_SIGNAL_MASK stays pending after sig_leave, as with the kernel; signals that this mask unblocks and
  * that have the default action get the wrapper too, for as long as the mask is used.
  *
@@ -28,6 +29,7 @@ struct sig_run {
 	struct sig_run *outer; /* KVM_RUN called inside a handler that interrupted another thread state: sig.c's own */
 	u64 saved_mask;
 	u64 deferred;
+	int held; /* the signal that is kept, or 0 */
 	bool mask_changed;
 	bool interrupted; /* some signal arrived since sig_enter */
 };

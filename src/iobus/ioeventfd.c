@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/agent.h"
 #include "base/sys.h"
 #include "iobus/table.h"
 
@@ -71,7 +72,7 @@ static int check_eventfd_blind(int fd)
 
 	if (sys3(SYS_fstat, fd, &st, 0) || (st.st_mode & S_IFMT))
 		return -EINVAL;
-	return sys3(SYS_poll, &p, 1, 0) == 1 && (p.revents & POLLOUT) ? 0 : -EINVAL;
+	return agent_sys3(SYS_poll, &p, 1, 0) == 1 && (p.revents & POLLOUT) ? 0 : -EINVAL;
 }
 
 static int check_eventfd(int fd)
@@ -82,7 +83,7 @@ static int check_eventfd(int fd)
 	if (sys3(SYS_fcntl, fd, F_GETFD, 0) < 0)
 		return -EBADF;
 	put_decimal(path + 14, fd);
-	n = sys3(SYS_readlink, path, link, sizeof(link) - 1);
+	n = agent_sys3(SYS_readlink, path, link, sizeof(link) - 1);
 	if (n < 0)
 		return check_eventfd_blind(fd);
 	link[n] = 0;
@@ -92,8 +93,8 @@ static int check_eventfd(int fd)
 
 static bool same_file(const struct ioeventfd *p, int fd)
 {
-	long pid = sys_getpid();
-	long r = sys6(SYS_kcmp, pid, pid, KCMP_FILE, p->fd, fd, 0);
+	long pid = agent_sys3(SYS_getpid, 0, 0, 0);
+	long r = agent_sys(SYS_kcmp, pid, pid, KCMP_FILE, p->fd, fd, 0);
 
 	return r < 0 ? p->vmm_fd == fd : r == 0;
 }

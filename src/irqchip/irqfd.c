@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include "base/agent.h"
 #include "base/sys.h"
 #include "irqchip/chips.h"
 
@@ -152,7 +153,7 @@ static void eventfd_raise(int fd)
 	u64 one = 1;
 
 	/* A counter that is full needs no further signal, and must not make us sleep. */
-	if (sys3(SYS_poll, &p, 1, 0) == 1 && (p.revents & POLLOUT))
+	if (agent_sys3(SYS_poll, &p, 1, 0) == 1 && (p.revents & POLLOUT))
 		sys_write(fd, &one, sizeof(one));
 }
 

@@ -118,7 +118,8 @@ int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
 {
 	u64 value = d->clock;
 
-	if (d->flags & ~(u32)KVM_CLOCK_REALTIME)
+	/* All but REALTIME are only what KVM_GET_CLOCK answered: that may be handed back as it is. */
+	if (d->flags & ~(u32)(KVM_CLOCK_REALTIME | KVM_CLOCK_TSC_STABLE | KVM_CLOCK_HOST_TSC))
 		return -EINVAL;
 	if (d->flags & KVM_CLOCK_REALTIME) {
 		u64 now = sys_clock_ns(CLOCK_REALTIME);

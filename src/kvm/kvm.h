@@ -288,6 +288,9 @@ int vcpu_interrupt(struct kvm_vcpu *v, u32 irq) hidden;
 int vcpu_nmi(struct kvm_vcpu *v) hidden;
 int vcpu_setup_mce(struct kvm_vcpu *v, u64 cap) hidden;
 int vcpu_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *m) hidden;
+/* state_nested.c */
+void vcpu_get_nested(const struct kvm_vcpu *v, struct kvm_nested_state *n) hidden;
+int vcpu_set_nested(const struct kvm_vcpu *v, const struct kvm_nested_state *n) hidden;
 void vcpu_get_debugregs(struct kvm_vcpu *v, struct kvm_debugregs *d) hidden;
 int vcpu_set_debugregs(struct kvm_vcpu *v, const struct kvm_debugregs *d) hidden;
 int vcpu_set_guest_debug(struct kvm_vcpu *v, const struct kvm_guest_debug *d) hidden;

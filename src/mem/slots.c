@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/agent.h"
 #include "base/sys.h"
 #include "mem/mem_int.h"
 
@@ -32,7 +33,7 @@ static u64 host_user_max(void)
 	u64 wide = 1ull << 48;
 
 	/* mincore() of nothing fails only if the address cannot be a user's. */
-	if (sys3(SYS_mincore, wide, 0, 0) == 0)
+	if (agent_sys3(SYS_mincore, wide, 0, 0) == 0)
 		return (1ull << 56) - PAGE_SIZE;
 	return (1ull << 47) - PAGE_SIZE;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "api/api.h"
+#include "base/agent.h"
 #include "base/log.h"
 #include "base/perfmap.h"
 #include "base/inject.h"
@@ -31,6 +32,9 @@ long open_kvm(int flags)
 
 	if (r < 0)
 		return r;
+	r = agent_start();
+	if (r < 0)
+		return r;
 	r = api_open(flags);
 	if (r >= 0)
 		store_relaxed(&kvm_used, true);
@@ -41,6 +45,7 @@ static void in_child(void)
 {
 	vfile_forked();
 	sig_forked();
+	agent_forked();
 	process_forked();
 	perf_map_forked();
 	vfio_groups_forked();

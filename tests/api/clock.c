@@ -19,6 +19,9 @@ int main(void)
 	CHECK_OK(ioctl(v.vm, KVM_GET_CLOCK, &b));
 	CHECK(a.clock < 10000000000ull);
 	CHECK(b.clock > a.clock && b.clock - a.clock >= 4000000);
+	CHECK_OK(ioctl(v.vm, KVM_SET_CLOCK, &b)); /* as it was got, flags and all */
+	CHECK_OK(ioctl(v.vm, KVM_GET_CLOCK, &a));
+	CHECK(a.clock >= b.clock && a.clock - b.clock < 1000000000ull);
 	a.flags = 0x80;
 	CHECK_ERR(ioctl(v.vm, KVM_SET_CLOCK, &a), EINVAL);
 	khz = ioctl(v.vcpu, KVM_GET_TSC_KHZ, 0ul);
