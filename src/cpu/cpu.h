@@ -326,6 +326,7 @@ struct translate;
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 #define CPU_SPANS 8u
+#define CPU_GUESSES 65536u
 
 struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);
@@ -425,6 +426,7 @@ struct cpu {
 	u16 xid_used[2][CPU_XID_LIST]; /* which are not 0: of pages that are not global, and that are */
 	u32 nxid[2];
 	void *jc[2][1u << CPU_JC_BITS];
+	u16 guess[CPU_GUESSES];     /* the TLB entry that an access used last, in 8 bytes from the table's start */
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;
 	u64 xstat[XS_COUNT];

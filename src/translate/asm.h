@@ -88,13 +88,20 @@ static inline void asm_lea(struct asmb *a, unsigned reg, struct xea m)
 {
 	asm_rm(a, true, 0x8d, reg, m);
 }
+static inline void asm_nop(struct asmb *a, unsigned n) /* 5: nop [rax + rax + 0] */
+{
+	for (; n >= 5; n -= 5)
+		e8(a, 0x0f), e8(a, 0x1f), e8(a, 0x44), e8(a, 0), e8(a, 0);
+	for (; n; n--)
+		e8(a, 0x90);
+}
 void asm_imm(struct asmb *a, unsigned reg, u64 v) hidden; /* the shortest mov; no flags */
 /* opc /ext rm, imm32 of the 81 group: ADD 0, OR 1, AND 4, SUB 5, XOR 6, CMP 7 */
 void asm_ri(struct asmb *a, bool w, unsigned ext, unsigned rm, s32 imm) hidden;
 void asm_mi(struct asmb *a, bool w, unsigned ext, struct xea m, s32 imm) hidden;
 
 /* jmp or jcc rel32; the position to patch. cc: 0..15, or CC_ALWAYS. */
-enum { CC_ALWAYS = 16, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_A = 7 };
+enum { CC_ALWAYS = 16, CC_AE = 3, CC_E = 4, CC_NE = 5, CC_BE = 6, CC_A = 7 };
 static inline u8 *asm_jump(struct asmb *a, unsigned cc)
 {
 	if (cc == CC_ALWAYS) {
@@ -114,6 +121,18 @@ static inline void asm_patch(u8 *at, const u8 *to)
 static inline void asm_jump_to(struct asmb *a, unsigned cc, const u8 *to)
 {
 	asm_patch(asm_jump(a, cc), to);
+}
+
+/* A jump with 8 bits of displacement: JMP eb, JRCXZ e3. */
+static inline u8 *asm_short(struct asmb *a, unsigned opc)
+{
+	e8(a, opc);
+	e8(a, 0);
+	return a->p - 1;
+}
+static inline void asm_patch_short(u8 *at, const u8 *to)
+{
+	*at = (u8)(to - (at + 1));
 }
 
 /* The guest's own instruction (interp/encode.h). False: cannot be encoded so, nothing is written. */

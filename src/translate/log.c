@@ -53,8 +53,8 @@ void x_log_unit(struct cpu *c, const struct unit *u, unsigned n)
 	if (!formatter(&f))
 		return;
 	log_write(LOG_translate, LOG_DEBUG, "unit %u: guest %llx, %s, %u bytes; host %p, %u bytes", (unsigned)(u - t->units), (unsigned long long)u->rip,
-		  mode[u->mmu_idx], u->bytes, (void *)x_rx(t, u->poll), u->end - u->poll);
-	part(c, &f, "(ways in)", u->poll, t->in[0].host);
+		  mode[u->mmu_idx], u->bytes, (void *)x_rx(t, u->start), u->end - u->start);
+	part(c, &f, "(ways in)", u->start, t->in[0].host);
 	for (unsigned k = 0; k < n; k++) {
 		text(&f, &t->in[k].d, t->in[k].rip, insn);
 		snprintf(guest, sizeof(guest), "%016llx %s", (unsigned long long)t->in[k].rip, insn);

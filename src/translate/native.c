@@ -77,7 +77,7 @@ static void save_flags(struct xl *x)
 	asm_mov(a, REG_T2, R_AX);
 	e8(a, 0x9f);                              /* lahf */
 	e8(a, 0x0f), e8(a, 0x90), e8(a, 0xc0);    /* seto al */
-	e8(a, 0x0f), e8(a, 0xb7), e8(a, 0xc0);    /* movzx eax, ax */
+	e8(a, 0x0f), e8(a, 0xb7), e8(a, 0xc0);    /* movzx eax, ax: a store of 16 bits would not be forwarded as fast */
 	asm_rm(a, false, 0x89, R_AX, xea_ctx(CTX(af)));
 	asm_mov(a, R_AX, REG_T2);
 	x->in_slot = true;
@@ -224,16 +224,46 @@ static u32 span_site(struct xl *x, const struct tinsn *ti, const struct share *s
 	return site;
 }
 
-/* T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. */
+/* T2: the place of T1's entry in the TLB, in 8 bytes. */
+#define ENTRY_OF_T1 14
+static void entry_of_t1(struct asmb *a)
+{
+	asm_mov(a, REG_T2, REG_T1);
+	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, PAGE_SHIFT - 2); /* shr */
+	asm_ri(a, false, 4, REG_T2, (CPU_TLB_SIZE - 1) << 2);
+}
+void x_guess_no_more(u8 *p)
+{
+	struct asmb a = { p };
+	entry_of_t1(&a);
+}
+_Static_assert(sizeof(struct cpu_tlbe) == 32 && CPU_TLB_SIZE << 2 <= 65536, "in 8 bytes, in 16 bits");
+
+static struct xea guess_at(u32 guess)
+{
+	return xea_ctx(CTX(guess) + (s32)(2 * (guess - 1)));
+}
+
+/*
+ * T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. In user code, which loops more than the kernel's,
+ * the entry is guessed to be that of the last time: what depends on the access then waits for two instructions instead of ten cycles.
+ */
 static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
 	s32 tag = tlb_at(x, TAG(write));
-	struct xea e = { REG_CTX, REG_T2, 0, tag };
+	struct xea e = { REG_CTX, REG_T2, 3, tag };
+	u32 guess = x->u->user && x->t->nguesses < CPU_GUESSES && !x->t->check ? ++x->t->nguesses : 0;
 
-	asm_mov(a, REG_T2, REG_T1);
-	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, PAGE_SHIFT - 5); /* shr T2, 7 */
-	asm_ri(a, false, 4, REG_T2, (CPU_TLB_SIZE - 1) << 5);
+	x->t->sites[site].guess = guess;
+	x->t->sites[site].entry = here(x);
+	if (guess) {
+		u8 *look_up = a->p + ENTRY_OF_T1; /* may come here in its place */
+		asm_rm(a, false, 0x1b7, REG_T2, guess_at(guess)); /* movzx */
+		asm_nop(a, (unsigned)(look_up - a->p));
+	} else {
+		entry_of_t1(a);
+	}
 	asm_rm(a, true, 0x33, REG_T1, e);                     /* xor T1, tag: the offset in the page, if it is this one */
 	asm_ri(a, true, 7, REG_T1, (s32)(PAGE_SIZE - size));
 	struct cold *c = add_cold(x, SITE_MEM, site, asm_jump(a, CC_A));
@@ -912,13 +942,12 @@ static void cold_span(struct xl *x, struct cold *c)
 static void cold_mem(struct xl *x, struct cold *c)
 {
 	struct asmb *a = &x->a;
+	struct xea tag = { REG_CTX, REG_T2, 3, c->undo };
 
 	if (c->plain)
 		cold_span(x, c);
-	if (c->undo) {
-		struct xea e = { REG_CTX, REG_T2, 0, c->undo };
-		asm_rm(a, true, 0x33, REG_T1, e);
-	}
+	if (c->undo)
+		asm_rm(a, true, 0x33, REG_T1, tag);
 	asm_imm(a, REG_T2, c->site);
 	asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_mem);
 }
@@ -936,6 +965,12 @@ static void cold_part(struct xl *x, struct cold *c)
 	case SITE_WINDOW:
 		asm_imm(a, REG_T2, c->site);
 		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_op);
+		break;
+	case SITE_POLL:
+		if (!c->in_slot)
+			save_flags(x);
+		asm_imm(a, REG_T2, c->site);
+		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_exit);
 		break;
 	case SITE_LINK:
 		/* The jump here is patched when the target has been translated. One that is far goes by here for ever. */
@@ -955,19 +990,32 @@ static void head(struct xl *x, u16 live_in)
 {
 	struct unit *u = x->u;
 
-	u->poll = here(x);
-	x->in_reg = true;
-	if (live_in)
-		save_flags(x);
-	asm_rm(&x->a, false, 0x83, 7, xea_ctx(CTX(requests))), e8(&x->a, 0);
+	struct asmb *a = &x->a;
 	u32 site = new_site(x, NULL, SITE_POLL);
+
 	x->t->sites[site].rip = u->rip;
-	add_cold(x, SITE_POLL, site, asm_jump(&x->a, CC_NE));
-	u->slot = here(x);
-	if (live_in)
-		load_flags(x);
-	u->flags = here(x);
+	u->start = u->slot = here(x);
 	x->in_reg = true;
+	if (live_in) { /* JRCXZ leaves them alone */
+		load_flags(x);
+		u8 *over = asm_short(a, 0xeb);
+		u->poll = here(x);
+		x->in_slot = false;
+		asm_mov(a, REG_T2, R_CX);
+		asm_rm(a, false, 0x8b, R_CX, xea_ctx(CTX(requests)));
+		u8 *none = asm_short(a, 0xe3);
+		asm_mov(a, R_CX, REG_T2);
+		add_cold(x, SITE_POLL, site, asm_jump(a, CC_ALWAYS));
+		asm_patch_short(none, a->p);
+		asm_mov(a, R_CX, REG_T2);
+		asm_patch_short(over, a->p);
+	} else {
+		u->poll = here(x);
+		asm_rm(a, false, 0x83, 7, xea_ctx(CTX(requests))), e8(a, 0);
+		add_cold(x, SITE_POLL, site, asm_jump(a, CC_NE))->in_slot = true; /* nobody needs them */
+		u->slot = here(x);
+	}
+	u->flags = here(x);
 	x->in_slot = false;
 }
 

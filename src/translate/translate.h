@@ -28,6 +28,8 @@
 #define XPAGE_HASH 1024u
 #define XQUICK 1024u
 #define XBYRIP 8192u
+#define XGUESS_APART 4000u /* TSC ticks from one wrong guess to the next that can be afforded */
+#define XGUESS_FREE 3u     /* of a site: the first */
 #define XCHAIN 4u /* thunks that share a place in cpu.jc */
 #define XHOT 32u /* runs of a block before it is translated */
 
@@ -48,11 +50,14 @@ struct site {
 	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
 	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
 	u32 insn;    /* OP: index of its struct insn */
+	u32 guess;   /* MEM: index + 1 in cpu.guess; 0: none */
+	u32 entry;   /* MEM: where the place of its TLB entry is found */
 	u16 off;     /* of the instruction in the page */
 	u16 size;    /* MEM: bytes */
 	u8 kind;
 	u8 seg;      /* MEM: S_SS: a bad address is #SS */
 	u8 align;    /* MEM: address bits that must be 0 */
+	u8 wrong;    /* MEM: guesses, up to XGUESS_FREE */
 	bool write, ends, absolute;
 	bool masked;  /* MEM: what is accessed depends on a mask: never by the operand's size */
 	bool backward; /* LINK */
@@ -81,6 +86,7 @@ struct unit {
 	const struct block *b;
 	struct unit *next; /* of the same block, at other linear addresses or in other modes */
 	u32 older;         /* index + 1: made before for the same address (by a hash) */
+	u32 start;
 	u32 poll, slot, flags; /* entries: with a look at requests; flags in cpu.af; flags in the host's */
 	u32 thunk, other, far_poll, far; /* entries that look whether the page is still this one: from indirect jumps (target in T1; `other` is the jump on when the target is another), from other pages. 0: none yet */
 	u32 end;
@@ -132,7 +138,7 @@ struct translate {
 	u8 *rw, *rx;
 	u32 pos, limit;
 	u32 first;               /* after the thunks */
-	u32 nunits, nsites, nmarks, ninsns, npages;
+	u32 nunits, nsites, nmarks, ninsns, npages, nguesses;
 	u32 generation;          /* bumped when everything is dropped */
 	u32 t_enter, t_exit, t_leave, t_mem, t_op, t_ind; /* thunks */
 	struct insn dummy;       /* what cpu.cur is while a unit's access is looked at */
@@ -149,6 +155,7 @@ struct translate {
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
 	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
 	struct span span[CPU_SPANS];
+	u64 guess_time, guess_credit; /* TSC */
 	size_t bytes;            /* of this whole reservation */
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };
@@ -163,6 +170,7 @@ void x_share(struct translate *t, unsigned n) hidden;
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* the address is a 64-bit register and a displacement */
 bool x_looked_up_alone(const struct tinsn *ti) hidden;
+void x_guess_no_more(u8 *at) hidden; /* a site's `entry` */
 struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
 
 /* thunk.c */

@@ -50,7 +50,7 @@ static void drop(struct cpu *c)
 		t->limit = MIN(t->limit, t->first + MIN(process_code_cache, XCODE_MIN) + UNIT_MAX_BYTES + THUNK_MAX);
 	t->generation++;
 	t->pos = t->first;
-	t->nunits = t->nmarks = t->ninsns = t->npages = 0;
+	t->nunits = t->nmarks = t->ninsns = t->npages = t->nguesses = 0;
 	t->nsites = 1;
 	memset(t->page_hash, 0, sizeof(t->page_hash));
 	memset(t->quick, 0, sizeof(t->quick));
@@ -213,9 +213,9 @@ static struct unit *make(struct cpu *c, struct block *b, bool plain)
 	if (log_on(translate, LOG_DEBUG))
 		x_log_unit(c, u, n);
 	if (perf_map_wanted())
-		perf_map_add(x_rx(t, u->poll), u->end - u->poll, u->rip, NULL);
+		perf_map_add(x_rx(t, u->start), u->end - u->start, u->rip, NULL);
 	c->xstat[XS_UNITS]++;
-	c->xstat[XS_BYTES] += u->end - u->poll;
+	c->xstat[XS_BYTES] += u->end - u->start;
 	c->xstat[XS_MAKE_TSC] += host_rdtsc() - since;
 	return u;
 }
@@ -458,13 +458,49 @@ static u64 slow_span(struct cpu *c, u64 la, const struct site *s)
 	return (u64)x_rx(c->tr, u->flags);
 }
 
+/* A wrong guess costs what some fifty right ones gain: as many may be as time allows, and who comes when there are more guesses no more. */
+static bool afford(struct translate *t)
+{
+	u64 now = host_rdtsc();
+
+	t->guess_credit = MIN(t->guess_credit + (now - t->guess_time), 64ull * XGUESS_APART);
+	t->guess_time = now;
+	if (t->guess_credit < XGUESS_APART)
+		return false;
+	t->guess_credit -= XGUESS_APART;
+	return true;
+}
+
+/* The access was not to the page of last time. NULL: nor to one that the TLB has. */
+static void *guess_again(struct cpu *c, u64 la, struct site *s)
+{
+	u32 n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+
+	c->guess[s->guess - 1] = (u16)(n << 2);
+	if (!in_tlb(c, la, s->write) || (la & ~PAGE_MASK) + s->size > PAGE_SIZE)
+		return NULL;
+	if (s->wrong < XGUESS_FREE) {
+		s->wrong++;
+	} else if (!afford(c->tr)) {
+		x_guess_no_more(c->tr->rw + s->entry);
+		code_serialize();
+		s->guess = 0;
+	}
+	return (u8 *)c->tlb[n].host + (la & ~PAGE_MASK);
+}
+
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 {
 	struct translate *t = c->tr;
-	const struct site *s = &t->sites[site];
+	struct site *s = &t->sites[site];
 	bool live = c->fpu_live;
 	void *p = NULL;
 
+	if (s->guess) {
+		c->x_ret = (u64)guess_again(c, la, s);
+		if (c->x_ret)
+			return (u64)x_rx(t, s->hit);
+	}
 	if (s->absolute)
 		la = s->la;
 	c->xstat[XS_SLOW]++;
@@ -626,7 +662,7 @@ static const struct unit *unit_at(const struct translate *t, u32 at)
 		else
 			hi = mid;
 	}
-	return lo < t->nunits && t->units[lo].poll <= at ? &t->units[lo] : NULL;
+	return lo < t->nunits && t->units[lo].start <= at ? &t->units[lo] : NULL;
 }
 
 static const int uc_reg[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
