@@ -258,29 +258,35 @@ long vcpu_call_set_vapic(struct api_call *call)
 	return 0;
 }
 
-static long set_tsc_khz(struct kvm *kvm, unsigned long khz)
+/* 0 means the host's. There is no scaling: what is not nearly the host's is refused. A restored vCPU's may come from another measurement. */
+static long set_tsc_khz(const struct kvm *kvm, u32 khz, u32 *out)
 {
-	return !khz || khz == kvm->clock.khz ? 0 : -EINVAL;
+	if (!khz)
+		khz = kvm->clock.khz;
+	if (!kvm_tsc_khz_is_near(kvm, khz))
+		return -EINVAL;
+	store_relaxed(out, khz);
+	return 0;
 }
 
 long vcpu_call_get_tsc_khz(struct api_call *call)
 {
-	return call->kvm->clock.khz;
+	return call->vcpu->tsc_khz;
 }
 
 long vcpu_call_set_tsc_khz(struct api_call *call)
 {
-	return set_tsc_khz(call->kvm, call->arg);
+	return set_tsc_khz(call->kvm, (u32)call->arg, &call->vcpu->tsc_khz);
 }
 
 long vm_get_tsc_khz(struct api_call *call)
 {
-	return call->kvm->clock.khz;
+	return load_relaxed(&call->kvm->clock.vcpu_khz);
 }
 
 long vm_set_tsc_khz(struct api_call *call)
 {
-	return set_tsc_khz(call->kvm, call->arg);
+	return set_tsc_khz(call->kvm, (u32)call->arg, &call->kvm->clock.vcpu_khz);
 }
 
 long vcpu_call_kvmclock_ctrl(struct api_call *call)

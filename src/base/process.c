@@ -138,6 +138,25 @@ const void *process_lookup(u32 key)
 	return NULL;
 }
 
+static __thread __attribute__((tls_model("initial-exec"))) int our_tid;
+
+void process_thread_is_ours(void)
+{
+	our_tid = sys_gettid();
+}
+
+bool process_is(int pid)
+{
+	int tid = sys_gettid();
+
+	if (tid == our_tid)
+		return true;
+	if (sys_getpid() != pid)
+		return false;
+	our_tid = tid;
+	return true;
+}
+
 void process_forked(void)
 {
 	mutex_init(&process.lock, "process");

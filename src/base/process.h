@@ -27,6 +27,13 @@ void process_sum(u64 *totals, void (*fn)(struct process_node *n, u64 *totals)) h
 int process_register(u32 key, const void *val) hidden;
 const void *process_lookup(u32 key) hidden;
 
+/*
+ * A vfork child runs in our memory but has descriptors and signal dispositions of its own. Is this thread one of process pid? A thread that
+ * process_thread_is_ours() was called on is known by its thread id alone, since seccomp filters more often lack getpid than gettid.
+ */
+void process_thread_is_ours(void) hidden;
+bool process_is(int pid) hidden;
+
 /* In the child of a fork: the VMs are the parent's, nothing has been counted. */
 void process_forked(void) hidden;
 

@@ -21,6 +21,7 @@
 
 #include "base/cache.h"
 #include "base/lock.h"
+#include "base/process.h"
 #include "base/string.h"
 #include "base/sys.h"
 
@@ -232,6 +233,7 @@ bool sig_thread_ready(void)
 	if (!load_acquire(&table.installed))
 		return false;
 	sys_sigprocmask(SIG_UNBLOCK, &faults, NULL);
+	process_thread_is_ours();
 	thread_ready = true;
 	return true;
 }
@@ -519,7 +521,7 @@ static int action_locked(int sig, const struct ksigaction *act, struct ksigactio
 		*old = table.slot[sig].act;
 	if (!act)
 		return 0;
-	if (!table.installed || table.pid != sys_getpid())
+	if (!table.installed || !process_is(table.pid))
 		return real_action(sig, act, NULL);
 	return slot_set(sig, act);
 }

@@ -109,9 +109,7 @@ int iobus_coalesced(struct iobus *b, const struct kvm_coalesced_mmio_zone *z, bo
 	struct io_table *old = NULL;
 	int r = 0;
 
-	if (!b->ring)
-		return -ENOTTY;
-	if (z->pio > 1)
+	if (z->pio > 1) /* zones may come before the first vCPU, whose page is the ring */
 		return -EINVAL;
 	mutex_lock(&b->lock);
 	if (add)

@@ -22,6 +22,8 @@
 #define MSR_KVM_PV_EOI_EN 0x4b564d04
 #define MSR_KVM_POLL_CONTROL 0x4b564d05
 
+#define TSC_TOLERANCE_PPM 250 /* Linux's default */
+
 /* The guest's side: Linux's pvclock ABI. */
 struct pvclock_time {
 	u32 version, pad0;
@@ -77,11 +79,18 @@ void kvm_clock_init(struct kvm *kvm)
 {
 	struct kvm_clock *k = &kvm->clock;
 
-	k->khz = process_tsc_khz();
+	k->khz = k->vcpu_khz = process_tsc_khz();
 	k->stable = tsc_invariant();
 	choose_scale(k);
 	k->base_tsc = host_rdtsc();
 	k->offset = 0;
+}
+
+bool kvm_tsc_khz_is_near(const struct kvm *kvm, u64 khz)
+{
+	u64 diff = khz > kvm->clock.khz ? khz - kvm->clock.khz : kvm->clock.khz - khz;
+
+	return diff <= (u64)kvm->clock.khz * TSC_TOLERANCE_PPM / 1000000;
 }
 
 u64 kvm_tsc_to_ns(const struct kvm *kvm, u64 delta)

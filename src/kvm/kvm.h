@@ -65,6 +65,7 @@ struct kvm_clock {
 	u64 base_tsc;  /* host TSC at which kvmclock would read `offset` */
 	s64 offset;    /* ns */
 	u32 khz;       /* host TSC */
+	u32 vcpu_khz;  /* what a new vCPU's is said to be: within the tolerance */
 	u32 mul;       /* ns = ((tsc << shift) * mul) >> 32 */
 	s8 shift;
 	bool stable;   /* the host says its TSC is invariant */
@@ -137,6 +138,7 @@ struct kvm_vcpu {
 	bool tpr_reporting;
 	bool masked;             /* KVM_SET_SIGNAL_MASK in force */
 	u64 sig_mask;
+	u32 tsc_khz; /* as KVM_SET_TSC_KHZ had it; it runs at the host's */
 	u64 cr8;                 /* without LAPIC */
 	u64 vapic_addr;
 	u32 pauses;
@@ -245,6 +247,7 @@ void kvm_synchronize(struct kvm *kvm) hidden;
 void kvm_clock_init(struct kvm *kvm) hidden;
 u64 kvm_clock_ns(const struct kvm *kvm, u64 host_tsc) hidden;
 u64 kvm_tsc_to_ns(const struct kvm *kvm, u64 delta) hidden;
+bool kvm_tsc_khz_is_near(const struct kvm *kvm, u64 khz) hidden; /* as near to the host's as Linux lets a guest's be unscaled */
 int kvm_get_clock(struct kvm *kvm, struct kvm_clock_data *d) hidden;
 int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d) hidden;
 void vcpu_write_clock(struct kvm_vcpu *v) hidden;

@@ -108,8 +108,9 @@ int vcpu_translate(struct kvm_vcpu *v, struct kvm_translation *t)
 	qsbr_enter(&v->kvm->qsbr, &v->reader);
 	int r = mmu_probe(&v->cpu, t->linear_address, &res);
 	qsbr_leave(&v->reader);
-	t->physical_address = r ? ~0ull : res.gpa;
-	t->valid = !r;
+	/* Without paging KVM hands the address back as it is, all 64 bits of it; the last of all means invalid. */
+	t->physical_address = r ? ~0ull : v->cpu.cr0 & CR0_PG ? res.gpa : t->linear_address;
+	t->valid = t->physical_address != ~0ull;
 	t->writeable = 1; /* what KVM says, whatever the tables say */
 	t->usermode = 0;
 	return 0;

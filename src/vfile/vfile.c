@@ -28,6 +28,7 @@
 #include "base/inject.h"
 #include "base/lock.h"
 #include "base/log.h"
+#include "base/process.h"
 #include "base/string.h"
 #include "base/sys.h"
 
@@ -493,7 +494,7 @@ int vfile_create(struct vfile *vf, const struct vfile_ops *ops, const char *name
 /* In a vfork child: same memory, other descriptors. */
 static bool is_borrowed(void)
 {
-	return !vfile_is_forked() && tab.pid != sys_getpid();
+	return !vfile_is_forked() && !process_is(tab.pid);
 }
 
 void vfile_closing(int fd)

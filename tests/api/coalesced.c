@@ -55,12 +55,15 @@ int main(void)
 	struct kvm_coalesced_mmio_zone p = {.addr = 0x70, .size = 1, .pio = 1}, m = {.addr = 0x40000000, .size = 0x100};
 	struct kvm_coalesced_mmio_ring *ring;
 
-	vm_real(&v, prog, prog_end);
+	vm_open(&v);
+	CHECK_OK(ioctl(v.vm, KVM_REGISTER_COALESCED_MMIO, &p)); /* before there is a vCPU */
+	vm_vcpu(&v);
+	kt_load(&v, prog);
+	kt_real(v.vcpu, KT_CODE);
 	ring = (void *)((u8 *)v.run + 4096 * (size_t)kt_cap(v.sys, KVM_CAP_COALESCED_MMIO));
 	CHECK_OK(ioctl(v.vcpu, KVM_GET_SREGS, &s));
 	s.gs.base = 0x40000000;
 	CHECK_OK(ioctl(v.vcpu, KVM_SET_SREGS, &s));
-	CHECK_OK(ioctl(v.vm, KVM_REGISTER_COALESCED_MMIO, &p));
 	CHECK_OK(ioctl(v.vm, KVM_REGISTER_COALESCED_MMIO, &m));
 	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_MMIO);
 	CHECK_EQ(v.run->mmio.phys_addr, 0x40001000);

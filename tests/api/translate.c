@@ -22,6 +22,8 @@ int main(void)
 	vm_open(&v);
 	vm_vcpu(&v);
 	check(&v, 0x123456, true, 0x123456); /* no paging */
+	check(&v, ~1ull, true, ~1ull);
+	check(&v, ~0ull, false, ~0ull);
 	kt_long(&v, v.vcpu, KT_CODE);
 	check(&v, 0x345678, true, 0x345678);
 	check(&v, 0x8000000000, false, ~0ull);
