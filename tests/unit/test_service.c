@@ -86,11 +86,11 @@ static void test_move_and_cancel(void **state)
 	svc_timer_init(&a.t, probe_fn);
 	svc_timer_init(&b.t, probe_fn);
 	svc_timer_set(svc, &a.t, now() + 3600000 * MS);
-	svc_timer_set(svc, &b.t, now() + 10 * MS);
+	svc_timer_set(svc, &b.t, now() + 300 * MS); /* long enough for a busy host to run a's first */
 	svc_timer_set(svc, &a.t, now() + 1 * MS); /* earlier */
 	assert_true(wait_for(&a.count, 1));
 	svc_timer_set(svc, &b.t, ~0ull);
-	usleep(20000);
+	usleep(350000);
 	assert_int_equal(b.count, 0);
 	svc_timer_set(svc, &a.t, 0); /* the past */
 	assert_true(wait_for(&a.count, 2));
