@@ -393,14 +393,14 @@ static struct block *lookup(struct cpu *c, gva_t la, u64 hva, u32 key)
 	struct block **h = &in->hash[(hva ^ (hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
 
 	for (struct block *b = *h; b; b = *h) {
-		if (b->live != b->page->live) {
-			*h = b->next;
-			continue;
-		}
-		if (b->hva == hva && b->key == key) {
+		if (b->hva == hva && b->key == key) { /* nothing else of the others is looked at: it would be in no cache */
 			page_validate(c, b->page);
 			if (block_valid(c, b, la))
 				return b;
+			if (b->live != b->page->live) {
+				*h = b->next;
+				continue;
+			}
 		}
 		h = &b->next;
 	}

@@ -91,9 +91,67 @@ static u64 at_once(const struct cpu *c, u64 k)
 	default: __asm__ volatile("rep " insn "q" __VA_ARGS__); break;                                                                     \
 	}
 
+/*
+ * What nearly all are: 64-bit addresses without a base, upwards, within a page that the TLB has. The bytes to do; 0: not so.
+ */
+static u64 simple_bytes(const struct cpu *c, const struct insn *i)
+{
+	u64 n = i->rep ? c->gpr[R_CX] : 1;
+
+	if (!cpu_is_64(c) || i->asz != 8 || c->rflags & (X86_DF | X86_TF) || debug_active(c) || c->gdbg.flags || n > PAGE_SIZE)
+		return 0;
+	return n * i->osz;
+}
+
+static void *simple_ptr(struct cpu *c, gva_t la, u64 bytes, bool write)
+{
+	const struct cpu_tlbe *e = tlbe(c, la);
+	bool hit = (write ? e->wtag : e->rtag) == (la & PAGE_MASK) && (la & ~PAGE_MASK) + bytes <= PAGE_SIZE;
+
+	return hit ? cpu_tlbe_ptr(e, la) : NULL;
+}
+
+static void simple_done(struct cpu *c, const struct insn *i, u64 bytes, bool src)
+{
+	if (src)
+		c->gpr[R_SI] += bytes;
+	c->gpr[R_DI] += bytes;
+	if (i->rep)
+		c->gpr[R_CX] = 0;
+}
+
+static bool simple_movs(struct cpu *c, const struct insn *i)
+{
+	u64 bytes = simple_bytes(c, i), cnt = bytes / i->osz;
+
+	if (!bytes || i->seg >= S_FS)
+		return false;
+	void *s = simple_ptr(c, c->gpr[R_SI], bytes, false), *d = simple_ptr(c, c->gpr[R_DI], bytes, true);
+	if (!s || !d)
+		return false;
+	HOST_STRING("movs", : "+S"(s), "+D"(d), "+c"(cnt) : : "memory");
+	simple_done(c, i, bytes, true);
+	return true;
+}
+
+static bool simple_stos(struct cpu *c, const struct insn *i)
+{
+	u64 bytes = simple_bytes(c, i), cnt = bytes / i->osz;
+	void *d = bytes ? simple_ptr(c, c->gpr[R_DI], bytes, true) : NULL;
+
+	if (!d)
+		return false;
+	HOST_STRING("stos", : "+D"(d), "+c"(cnt) : "a"(c->gpr[R_AX]) : "memory");
+	simple_done(c, i, bytes, false);
+	return true;
+}
+
 void op_movs(struct cpu *c, const struct insn *i)
 {
 	u64 n;
+
+	if (simple_movs(c, i))
+		return;
 
 	while ((n = count_of(c, i))) {
 		u64 so = c->gpr[R_SI] & mask_of(i), doff = c->gpr[R_DI] & mask_of(i), k;
@@ -124,6 +182,9 @@ void op_movs(struct cpu *c, const struct insn *i)
 void op_stos(struct cpu *c, const struct insn *i)
 {
 	u64 n;
+
+	if (simple_stos(c, i))
+		return;
 
 	while ((n = count_of(c, i))) {
 		u64 doff = c->gpr[R_DI] & mask_of(i), k;

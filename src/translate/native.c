@@ -584,6 +584,7 @@ static void leave_to(struct xl *x, const struct tinsn *ti, u8 *jump, u64 target,
 
 	s->rip = target;
 	s->backward = target <= ti->rip;
+	s->mmu_idx = (u8)x->idx;
 	s->in_reg = x->in_reg;
 	s->dead = !live;
 	s->next = (u32)(jump - x->t->rw);
@@ -842,6 +843,90 @@ static void sti_after(struct xl *x, const struct tinsn *last)
 	add_cold(x, SITE_WINDOW, site, asm_jump(&x->a, CC_NE));
 }
 
+static void cld(struct xl *x, const struct tinsn *ti)
+{
+	give_up_flags(x, ti->live);
+	asm_mi(&x->a, false, 4, xea_ctx(CTX(rflags)), (s32)~X86_DF);
+}
+
+/* CLAC and STAC: what cpu_update_mode() would do. */
+static void set_ac(struct xl *x, const struct tinsn *ti, bool ac)
+{
+	struct asmb *a = &x->a;
+
+	give_up_flags(x, ti->live);
+	x->idx = ac ? MMU_KERNEL_AC : MMU_KERNEL;
+	if (ac)
+		asm_mi(a, false, 1, xea_ctx(CTX(rflags)), X86_AC);
+	else
+		asm_mi(a, false, 4, xea_ctx(CTX(rflags)), (s32)~X86_AC);
+	asm_rm(a, false, 0xc6, 0, xea_ctx(CTX(mmu_idx))), e8(a, x->idx);
+	asm_lea(a, REG_T1, xea_ctx(tlb_at(x, 0)));
+	asm_store(a, REG_T1, xea_ctx(CTX(tlb)));
+}
+
+/* RSP is the context's: what the host's PUSHF puts below it is cpu.rip, which nobody needs while a unit runs. */
+static void pushf(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+	s32 disp;
+
+	want_flags(x, X86_ARITH);
+	want_slot(x, X86_ARITH);
+	e8(a, 0x9c);           /* pushfq */
+	e8(a, 0x41), e8(a, 0x5b); /* pop T2 */
+	x->in_reg = false;
+	asm_ri(a, false, 4, REG_T2, X86_ARITH);
+	asm_rm(a, false, 0x0b, REG_T2, xea_ctx(CTX(rflags)));
+	asm_ri(a, false, 4, REG_T2, (s32)~(X86_VM | X86_RF));
+	asm_store(a, REG_T2, xea_ctx(CTX(x_tmp)));
+	u32 site = push_room(x, ti, X86_ARITH, &disp);
+	mark(x, ti);
+	asm_load(a, REG_T2, xea_ctx(CTX(x_tmp)));
+	asm_store(a, REG_T2, xea_base(REG_T1, disp));
+	move_sp(x, -8);
+	site_next(x, site);
+}
+_Static_assert(offsetof(struct cpu, rip) + 8 == offsetof(struct cpu, gpr), "pushf() writes there");
+
+/* MOV of a segment register to a general one. */
+static void from_sreg(struct xl *x, const struct tinsn *ti)
+{
+	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2, s = ti->i.reg;
+
+	asm_rm(&x->a, false, 0x1b7, dst, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, sel))));
+	from_host(x, g, dst);
+	x->t1_next = x->t1;
+}
+
+/* BT and the like with the number of the bit in a register, which reaches beyond the operand. False: flags that it leaves are needed. */
+static bool bit_string(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+	const ZydisDecodedOperand *m = &ti->d.op[0], *o = &ti->d.op[1];
+	unsigned size = m->size / 8, g = (unsigned)stub_gpr(o->reg.value), shift = size == 8 ? 3 : 2;
+	bool w = size == 8;
+
+	if (ti->live_after & ~ti->fkill)
+		return false;
+	give_up_flags(x, ti->live);
+	linear(x, ti, m);
+	asm_rr(a, true, w ? 0x8b : 0x63, REG_T2, in_host(x, g, REG_T2)); /* movsxd */
+	asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, shift + 3);             /* sar */
+	asm_lea(a, REG_T1, (struct xea){ REG_T1, REG_T2, (u8)shift, 0 });
+	u32 site = translate_t1(x, ti, size, ti->d.z.mnemonic != M(BT), seg_of(m));
+	asm_rr(a, true, 0x8b, REG_T2, in_host(x, g, REG_T2));
+	asm_ri(a, false, 4, REG_T2, (s32)(8 * size - 1));
+	mark(x, ti);
+	if (ti->i.lock)
+		e8(a, 0xf0);
+	asm_rm(a, w, ti->d.z.mnemonic == M(BT) ? 0x1a3 : ti->d.z.mnemonic == M(BTS) ? 0x1ab : ti->d.z.mnemonic == M(BTR) ? 0x1b3 : 0x1bb, REG_T2, xea_base(REG_T1, 0));
+	x->in_reg = true;
+	x->in_slot = false;
+	site_next(x, site);
+	return true;
+}
+
 static void swapgs(struct xl *x)
 {
 	struct asmb *a = &x->a;
@@ -884,6 +969,15 @@ static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 	case T_NOP: x->t1_next = x->t1; return;
 	case T_CLI: cli(x, ti); return;
 	case T_STI: sti(x, ti); return;
+	case T_CLD: cld(x, ti); return;
+	case T_CLAC: set_ac(x, ti, false); return;
+	case T_STAC: set_ac(x, ti, true); return;
+	case T_PUSHF: pushf(x, ti); return;
+	case T_SREG: from_sreg(x, ti); return;
+	case T_BIT:
+		if (!bit_string(x, ti))
+			interpreted(x, ti);
+		return;
 	case T_SWAPGS: swapgs(x); return;
 	case T_RDTSC: rdtsc(x, ti); return;
 	case T_LEA:

@@ -44,9 +44,14 @@ static enum tkind kind_of(const struct tinsn *t, unsigned cpl)
 	case M(CMOVNLE): case M(CMOVNO): case M(CMOVNP): case M(CMOVNS): case M(CMOVNZ): case M(CMOVO): case M(CMOVP): case M(CMOVS): case M(CMOVZ):
 	case M(SETB): case M(SETBE): case M(SETL): case M(SETLE): case M(SETNB): case M(SETNBE): case M(SETNL): case M(SETNLE): case M(SETNO):
 	case M(SETNP): case M(SETNS): case M(SETNZ): case M(SETO): case M(SETP): case M(SETS): case M(SETZ): return T_COPY;
-	case M(MOV): return plain_mov(d) ? T_COPY : T_OP;
+	case M(MOV):
+		if (d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode == 0x8c && plain_gpr(a) && a->size >= 32)
+			return T_SREG;
+		return plain_mov(d) ? T_COPY : T_OP;
 	case M(BT): case M(BTS): case M(BTR): case M(BTC): /* a register offset reaches beyond the operand */
-		return a->type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? T_OP : T_COPY;
+		if (a->type == ZYDIS_OPERAND_TYPE_MEMORY && d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
+			return a->size >= 32 && d->z.address_width == 64 ? T_BIT : T_OP;
+		return T_COPY;
 	case M(NOP): case M(PREFETCH): case M(PREFETCHNTA): case M(PREFETCHT0): case M(PREFETCHT1): case M(PREFETCHT2): case M(PREFETCHW):
 	case M(PREFETCHWT1): return T_NOP;
 	case M(LEA): return T_LEA;
@@ -54,6 +59,10 @@ static enum tkind kind_of(const struct tinsn *t, unsigned cpl)
 		return t->i.osz == 8 && (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || a->type == ZYDIS_OPERAND_TYPE_MEMORY || plain_gpr(a)) ? T_PUSH : T_OP;
 	case M(CLI): return cpl ? T_OP : T_CLI;
 	case M(STI): return cpl ? T_OP : T_STI;
+	case M(CLAC): return cpl ? T_OP : T_CLAC;
+	case M(STAC): return cpl ? T_OP : T_STAC;
+	case M(CLD): return T_CLD;
+	case M(PUSHFQ): return t->i.osz == 8 ? T_PUSHF : T_OP;
 	case M(SWAPGS): return cpl ? T_OP : T_SWAPGS;
 	case M(RDTSC): return T_RDTSC;
 	case M(POP): return t->i.osz == 8 && plain_gpr(a) ? T_POP : T_OP;
@@ -126,10 +135,10 @@ static void classify(struct tinsn *t, unsigned cpl)
 	t->cc = t->d.z.opcode & 15;
 	if (t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL)
 		t->target = t->rip + t->len + t->i.imm;
-	if (t->kind == T_JCC || t->kind == T_STI)
+	if (t->kind == T_JCC || t->kind == T_STI || t->kind == T_CLAC || t->kind == T_STAC)
 		t->ends = false;
 	flags_of(t);
-	if (t->kind >= T_JMP_IND)
+	if (t->kind >= T_JMP_IND || t->kind == T_PUSHF)
 		t->fread |= X86_ARITH;
 }
 

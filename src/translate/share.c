@@ -62,10 +62,12 @@ static void effect(struct follow *f, const struct tinsn *t)
 
 	switch (t->kind) {
 	case T_OP:
+	case T_CLAC: /* what was looked up with AC may not be accessed without */
 		for (unsigned g = 0; g < 16; g++)
 			fresh(f, g);
 		return;
 	case T_PUSH:
+	case T_PUSHF:
 		shift(f, R_SP, R_SP, -8);
 		return;
 	case T_POP:
@@ -160,6 +162,7 @@ static void accesses(struct follow *f, struct tinsn *t)
 		joined(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, m->size / 8, m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 	switch (t->kind) {
 	case T_PUSH:
+	case T_PUSHF:
 	case T_CALL:
 	case T_CALL_IND: joined(f, &t->stack, R_SP, -8, 8, true); break;
 	case T_POP:

@@ -56,6 +56,7 @@ struct site {
 	u16 size;    /* MEM: bytes */
 	u8 kind;
 	u8 seg;      /* MEM: S_SS: a bad address is #SS */
+	u8 mmu_idx;  /* LINK: cpu.mmu_idx there, which CLAC and STAC change inside a unit */
 	u8 align;    /* MEM: address bits that must be 0 */
 	u8 wrong;    /* MEM: guesses, up to XGUESS_FREE */
 	bool write, ends, absolute;
@@ -116,7 +117,7 @@ struct share {
 };
 
 /* An instruction of the unit being made. */
-enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_SWAPGS, T_RDTSC, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
+enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_CLAC, T_STAC, T_CLD, T_SWAPGS, T_RDTSC, T_PUSHF, T_SREG, T_BIT, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
 struct tinsn {
 	struct decoded d;
 	struct insn i;

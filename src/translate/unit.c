@@ -321,7 +321,7 @@ static void link_site(struct cpu *c, struct site *s, struct unit *u)
 			patch_jump(t, s->next, u->slot);
 			code_serialize();
 		}
-	} else if (s->kind == SITE_LINK && !s->linked && from->mmu_idx == u->mmu_idx) {
+	} else if (s->kind == SITE_LINK && !s->linked && s->mmu_idx == u->mmu_idx) {
 		if (from->id != u->id || u->id2 || !link_near(t, s, u))
 			link_far(c, s, u);
 		c->xstat[XS_LINKS] += s->linked;
