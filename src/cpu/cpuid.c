@@ -59,7 +59,7 @@ static bool vendor_is_amd(u32 ebx)
 	return ebx == VENDOR_AMD_EBX || ebx == VENDOR_HYGON_EBX;
 }
 
-static bool host_is_amd(void)
+bool cpuid_host_is_amd(void)
 {
 	struct kvm_cpuid_entry2 e;
 
@@ -133,7 +133,7 @@ static void add_subleafs(struct list *l, u32 leaf, u32 max, u32 type_mask)
 
 static void add_leaf7(struct list *l, struct kvm_cpuid_entry2 *e)
 {
-	bool amd = host_is_amd();
+	bool amd = cpuid_host_is_amd();
 
 	e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
 	e->eax = MIN(e->eax, 1u);
@@ -294,7 +294,7 @@ int cpuid_supported(struct kvm_cpuid_entry2 *out, u32 *n)
 {
 	struct list l = { out, 0, *n };
 	struct kvm_cpuid_entry2 e;
-	bool amd = host_is_amd();
+	bool amd = cpuid_host_is_amd();
 
 	host_cpuid(0, 0, &e);
 	for (u32 leaf = 0, last = MIN(e.eax, 0x1fu); leaf <= last; leaf++)

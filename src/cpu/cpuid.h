@@ -68,6 +68,7 @@ static inline bool cpu_has(const struct cpu *c, enum cpuid_feature f)
 
 /* The guest CPU's maker, from leaf 0 (Hygon counts as AMD, Zhaoxin and Centaur as Intel). A vCPU without CPUID counts as Intel. */
 bool cpu_is_amd(const struct cpu *c) hidden;
+bool cpuid_host_is_amd(void) hidden;
 
 /*
  * KVM_GET_SUPPORTED_CPUID. *n: room in, entries out. -E2BIG if there is not enough room (then *n is how many are needed).

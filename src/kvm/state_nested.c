@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The state of nested virtualization, of which there is none: GET gives the header that says so, in the form of the guest CPU's vendor, and SET takes
+ * The state of nested virtualization, of which there is none: GET gives the header that says so, in the form of the host CPU's vendor, and SET takes
  * that header and nothing else. Cloud Hypervisor saves and restores it with every vCPU, without asking for KVM_CAP_NESTED_STATE.
  */
 #include "kvm/kvm.h"
@@ -14,7 +14,7 @@ void vcpu_get_nested(const struct kvm_vcpu *v, struct kvm_nested_state *n)
 {
 	memset(n, 0, sizeof(*n));
 	n->size = sizeof(*n);
-	if (cpu_is_amd(&v->cpu)) {
+	if (cpuid_host_is_amd()) {
 		n->format = KVM_STATE_NESTED_FORMAT_SVM;
 		n->flags = KVM_STATE_NESTED_GIF_SET;
 	} else {
