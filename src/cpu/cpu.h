@@ -326,6 +326,7 @@ struct translate;
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 #define CPU_SPANS 8u
+#define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
 #define CPU_GUESSES 65536u
 
 struct cpu {
@@ -420,12 +421,12 @@ struct cpu {
 	u64 tlb_used[MMU_COUNT][CPU_TLB_SIZE / 64], tlb_global[MMU_COUNT][CPU_TLB_SIZE / 64];
 	u64 tlb_stamp;
 	struct cpu_tlb_ctx tlb_ctx[CPU_TLB_CTXS];
-	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, for supervisor and user; and
+	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, in each space; and
 	 * where an indirect jump goes on, by a hash of its target: only a hint. */
-	u32 xid[2][CPU_XID_SLOTS];
+	u32 xid[CPU_SPACES][CPU_XID_SLOTS];
 	u16 xid_used[2][CPU_XID_LIST]; /* which are not 0: of pages that are not global, and that are */
 	u32 nxid[2];
-	void *jc[2][1u << CPU_JC_BITS];
+	void *jc[CPU_SPACES][1u << CPU_JC_BITS];
 	u16 guess[CPU_GUESSES];     /* the TLB entry that an access used last, in 8 bytes from the table's start */
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;

@@ -29,16 +29,16 @@ void cpu_xid_flush(struct cpu *c)
 	xid_clear(c, 1);
 }
 
-void cpu_xid_set(struct cpu *c, gva_t page, bool user, u32 id)
+void cpu_xid_set(struct cpu *c, gva_t page, unsigned space, u32 id)
 {
-	u32 slot = user * CPU_XID_SLOTS + ((page >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
+	u32 slot = space * CPU_XID_SLOTS + ((page >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
 	unsigned n = (page >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
 	u32 *x = (u32 *)c->xid + slot;
 
 	if (*x == id)
 		return;
 	const struct cpu_tlbe *e = &c->tlbs[MMU_KERNEL][n];
-	unsigned list = !user && e->xtag == (page & PAGE_MASK) && c->tlb_global[MMU_KERNEL][n / 64] & BIT(n % 64);
+	unsigned list = !(space & 1) && e->xtag == (page & PAGE_MASK) && c->tlb_global[MMU_KERNEL][n / 64] & BIT(n % 64);
 	/* A slot whose entry went by INVLPG is still in a list and gets into it again; so it may, and in the other one too. */
 	if (c->nxid[list] == CPU_XID_LIST)
 		cpu_xid_flush(c);
@@ -55,8 +55,9 @@ static void xid_clear_range(struct cpu *c, gva_t va, unsigned shift)
 		cpu_xid_flush(c);
 		return;
 	}
-	for (u32 k = first; k < first + n; k++)
-		c->xid[0][k] = c->xid[1][k] = 0;
+	for (unsigned s = 0; s < CPU_SPACES; s++)
+		for (u32 k = first; k < first + n; k++)
+			c->xid[s][k] = 0;
 }
 
 /* ---- entries ---- */
@@ -230,7 +231,8 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 				entry_clear(&c->tlbs[t][n], n);
 		xid_clear_range(c, va, shift);
 	}
-	c->xid[0][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = c->xid[1][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
+	for (unsigned s = 0; s < CPU_SPACES; s++)
+		c->xid[s][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
 	c->tlb_epoch++;
 }
 

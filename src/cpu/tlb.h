@@ -31,6 +31,6 @@ static always_inline void cpu_tlb_filled(struct cpu *c, unsigned t, unsigned n, 
 		c->tlb_global[t][n / 64] &= ~bit;
 }
 /* The code that stands at this page is the translator's number id. Only right after the page was looked up for fetching. */
-void cpu_xid_set(struct cpu *c, gva_t page, bool user, u32 id) hidden;
+void cpu_xid_set(struct cpu *c, gva_t page, unsigned space, u32 id) hidden;
 
 #endif

@@ -158,11 +158,29 @@ static void evex_head(struct out *a, const struct decoded *d, const struct renam
 		put(a, b[k]);
 }
 
+/* One-byte INC and DEC, which are REX prefixes in 64-bit mode. */
+static bool encode_inc(struct out *a, const struct decoded *d, const struct rename *r)
+{
+	unsigned reg = r->opreg;
+
+	if (reg == REG_NONE)
+		return false;
+	if (d->op[0].size == 16)
+		put(a, 0x66);
+	if (reg >= 8)
+		put(a, 0x41);
+	put(a, 0xff);
+	put(a, (u8)(0xc0 | (d->z.opcode & 8) | (reg & 7)));
+	return true;
+}
+
 static bool encode(struct out *a, const struct decoded *d, const struct rename *r)
 {
 	const ZydisDecodedInstruction *z = &d->z;
 	unsigned at;
 
+	if (z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && (z->opcode & 0xf0) == 0x40)
+		return encode_inc(a, d, r);
 	switch (z->encoding) {
 	case ZYDIS_INSTRUCTION_ENCODING_LEGACY:
 		if (!legacy_head(a, d, r, &at))

@@ -32,6 +32,7 @@ struct xl {
 	struct asmb a;
 	struct unit *u;
 	unsigned idx;     /* cpu_mmu_idx of data accesses */
+	unsigned word;    /* 8, or 4: bytes that the stack moves by, and that addresses of code have */
 	bool in_reg, in_slot;
 	u8 fpu_checked;   /* needs that were found fulfilled */
 	u8 spans_ok;      /* those that were looked up: their addresses are in cpu.x_span */
@@ -154,9 +155,14 @@ static struct xea seg_base(unsigned s)
 /* Is the address the same whenever the unit runs? Then *la. */
 static bool absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
 {
-	if (ti->d.z.address_width != 64 || m->mem.base != ZYDIS_REGISTER_RIP || seg_of(m) >= S_FS)
+	if (seg_of(m) >= S_FS)
 		return false;
-	*la = ti->rip + ti->len + (u64)m->mem.disp.value;
+	if (ti->d.z.address_width == 64 && m->mem.base == ZYDIS_REGISTER_RIP)
+		*la = ti->rip + ti->len + (u64)m->mem.disp.value;
+	else if (ti->d.z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 && m->mem.base == ZYDIS_REGISTER_NONE && m->mem.index == ZYDIS_REGISTER_NONE)
+		*la = (u32)m->mem.disp.value;
+	else
+		return false;
 	return true;
 }
 
@@ -615,43 +621,58 @@ static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, XJC_SHIFT); /* the hash of x_jc() */
 	asm_rr(a, true, 0x33, REG_T2, REG_T1);
 	asm_ri(a, false, 4, REG_T2, (1 << CPU_JC_BITS) - 1);
-	struct xea e = { REG_CTX, REG_T2, 3, CTX(jc) + (s32)(x->u->user * sizeof(x->c->jc[0])) };
+	struct xea e = { REG_CTX, REG_T2, 3, CTX(jc) + (s32)(x->u->space * sizeof(x->c->jc[0])) };
 	asm_rm(a, false, 0xff, 4, e);
 }
 
 /* ---- stack and jumps ---- */
 
-/* T1 + *disp: room for 8 bytes below RSP. */
+/* T1 + *disp: room for a word below RSP. */
 static u32 push_room(struct xl *x, const struct tinsn *ti, u16 live, s32 *disp)
 {
 	*disp = 0;
 	if (ti->stack.group)
 		return shared(x, ti, &ti->stack, 8, true, S_SS, live, disp);
 	give_up_flags(x, live);
-	asm_lea(&x->a, REG_T1, xea_base(HOME_SP, -8));
-	return translate_t1(x, ti, 8, true, S_SS);
+	asm_rm(&x->a, x->word == 8, 0x8d, REG_T1, xea_base(HOME_SP, -(s32)x->word));
+	return translate_t1(x, ti, x->word, true, S_SS);
 }
 
-/* T1 + *disp: 8 bytes at register base, which are to be popped. */
+/* T1 + *disp: the word at register base, which is to be popped. */
 static u32 popped(struct xl *x, const struct tinsn *ti, unsigned base, u16 live, s32 *disp)
 {
 	*disp = 0;
 	if (ti->stack.group)
 		return shared(x, ti, &ti->stack, 8, false, S_SS, live, disp);
 	give_up_flags(x, live);
-	asm_mov(&x->a, REG_T1, base);
-	return translate_t1(x, ti, 8, false, S_SS);
+	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, base);
+	return translate_t1(x, ti, x->word, false, S_SS);
 }
 
 static void move_sp(struct xl *x, s32 by)
 {
-	asm_lea(&x->a, HOME_SP, xea_base(HOME_SP, by));
+	asm_rm(&x->a, x->word == 8, 0x8d, HOME_SP, xea_base(HOME_SP, by));
+}
+
+static void push_sp(struct xl *x)
+{
+	move_sp(x, -(s32)x->word);
+}
+
+static void load_word(struct xl *x, unsigned reg, struct xea m)
+{
+	asm_rm(&x->a, x->word == 8, 0x8b, reg, m);
+}
+
+static void store_word(struct xl *x, unsigned reg, struct xea m)
+{
+	asm_rm(&x->a, x->word == 8, 0x89, reg, m);
 }
 
 static void store_imm(struct xl *x, s32 disp, u64 v)
 {
-	if (v == (u64)(s64)(s32)v) {
-		asm_rm(&x->a, true, 0xc7, 0, xea_base(REG_T1, disp));
+	if (v == (u64)(s64)(s32)v || x->word == 4) {
+		asm_rm(&x->a, x->word == 8, 0xc7, 0, xea_base(REG_T1, disp));
 		e32(&x->a, (u32)v);
 	} else {
 		asm_imm(&x->a, REG_T2, v);
@@ -663,17 +684,17 @@ static void store_imm(struct xl *x, s32 disp, u64 v)
 static void push_memory(struct xl *x, const struct tinsn *ti)
 {
 	s32 disp;
-	u32 from = operand_host(x, ti, &ti->d.op[0], 8, false, ti->live, &disp);
+	u32 from = operand_host(x, ti, &ti->d.op[0], x->word, false, ti->live, &disp);
 
 	mark(x, ti);
-	asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
+	load_word(x, REG_T2, xea_base(REG_T1, disp));
 	asm_store(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
 	x->t1 = x->t1_next;
 	u32 to = push_room(x, ti, ti->live, &disp);
 	mark(x, ti);
 	asm_load(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
-	asm_store(&x->a, REG_T2, xea_base(REG_T1, disp));
-	move_sp(x, -8);
+	store_word(x, REG_T2, xea_base(REG_T1, disp));
+	push_sp(x);
 	site_next(x, from);
 	site_next(x, to);
 	if (from || !ti->stack.group)
@@ -695,9 +716,9 @@ static void push(struct xl *x, const struct tinsn *ti)
 	} else {
 		unsigned r = in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T2);
 		mark(x, ti);
-		asm_store(&x->a, r, xea_base(REG_T1, disp));
+		store_word(x, r, xea_base(REG_T1, disp));
 	}
-	move_sp(x, -8);
+	push_sp(x);
 	site_next(x, site);
 }
 
@@ -709,11 +730,11 @@ static void pop(struct xl *x, const struct tinsn *ti)
 
 	mark(x, ti);
 	if (x_home[g] != REG_NONE && g != R_SP) {
-		asm_load(&x->a, x_home[g], xea_base(REG_T1, disp));
-		move_sp(x, 8);
+		load_word(x, x_home[g], xea_base(REG_T1, disp));
+		move_sp(x, (s32)x->word);
 	} else {
-		asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
-		move_sp(x, 8);
+		load_word(x, REG_T2, xea_base(REG_T1, disp));
+		move_sp(x, (s32)x->word);
 		from_host(x, g, REG_T2);
 	}
 	site_next(x, site);
@@ -725,21 +746,21 @@ static void leave(struct xl *x, const struct tinsn *ti)
 	u32 site = popped(x, ti, R_BP, ti->live, &disp);
 
 	mark(x, ti);
-	asm_load(&x->a, REG_T2, xea_base(REG_T1, disp));
-	asm_lea(&x->a, HOME_SP, xea_base(R_BP, 8));
+	load_word(x, REG_T2, xea_base(REG_T1, disp));
+	asm_rm(&x->a, x->word == 8, 0x8d, HOME_SP, xea_base(R_BP, (s32)x->word));
 	asm_mov(&x->a, R_BP, REG_T2);
 	site_next(x, site);
 }
 
 static void ret(struct xl *x, const struct tinsn *ti)
 {
-	s32 adjust = 8 + (s32)(ti->i.imm & 0xffff), disp;
+	s32 adjust = (s32)x->word + (s32)(ti->d.z.operand_count_visible ? ti->d.op[0].imm.value.u & 0xffff : 0), disp;
 
 	want_slot(x, X86_ARITH);
 	x->in_reg = false;
 	popped(x, ti, HOME_SP, X86_ARITH, &disp);
 	mark(x, ti);
-	asm_load(&x->a, REG_T1, xea_base(REG_T1, disp));
+	load_word(x, REG_T1, xea_base(REG_T1, disp));
 	move_sp(x, adjust);
 	leave_indirect(x, ti, adjust);
 }
@@ -753,12 +774,12 @@ static u32 target(struct xl *x, const struct tinsn *ti)
 	x->in_reg = false;
 	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
 		s32 disp;
-		u32 site = operand_host(x, ti, o, 8, false, X86_ARITH, &disp);
+		u32 site = operand_host(x, ti, o, x->word, false, X86_ARITH, &disp);
 		mark(x, ti);
-		asm_load(&x->a, REG_T1, xea_base(REG_T1, disp));
+		load_word(x, REG_T1, xea_base(REG_T1, disp));
 		return site;
 	}
-	asm_mov(&x->a, REG_T1, in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
+	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
 	return 0;
 }
 
@@ -769,7 +790,7 @@ static void call(struct xl *x, const struct tinsn *ti)
 	push_room(x, ti, ti->live, &disp);
 	mark(x, ti);
 	store_imm(x, disp, ti->rip + ti->len);
-	move_sp(x, -8);
+	push_sp(x);
 	leave_always(x, ti, ti->target, ti->live_target);
 }
 
@@ -780,22 +801,24 @@ static void call_indirect(struct xl *x, const struct tinsn *ti)
 
 	target(x, ti);
 	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. With LA57 it sees more of them than need be. */
-	asm_mov(a, REG_T2, REG_T1);
-	asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, 16); /* shl */
-	asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, 16); /* sar */
-	asm_rr(a, true, 0x3b, REG_T2, REG_T1);
-	u32 op = new_site(x, ti, SITE_OP);
-	x->t->sites[op].insn = lowered(x, ti);
-	x->t->sites[op].ends = true;
-	add_cold(x, SITE_OP, op, asm_jump(a, CC_NE));
+	if (x->word == 8) {
+		asm_mov(a, REG_T2, REG_T1);
+		asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, 16); /* shl */
+		asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, 16); /* sar */
+		asm_rr(a, true, 0x3b, REG_T2, REG_T1);
+		u32 op = new_site(x, ti, SITE_OP);
+		x->t->sites[op].insn = lowered(x, ti);
+		x->t->sites[op].ends = true;
+		add_cold(x, SITE_OP, op, asm_jump(a, CC_NE));
+	}
 	asm_store(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	x->t1 = 0;
 	push_room(x, ti, X86_ARITH, &disp);
 	mark(x, ti);
 	store_imm(x, disp, ti->rip + ti->len);
-	move_sp(x, -8);
+	push_sp(x);
 	asm_load(a, REG_T1, xea_ctx(CTX(x_tmp)));
-	leave_indirect(x, ti, -8);
+	leave_indirect(x, ti, -(s64)x->word);
 }
 
 static void lea(struct xl *x, const struct tinsn *ti)
@@ -899,6 +922,22 @@ static void from_sreg(struct xl *x, const struct tinsn *ti)
 	x->t1_next = x->t1;
 }
 
+/* MOV between the accumulator and an address in the instruction: 32-bit code has many. */
+static void moffs(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+	bool load = !(ti->d.z.opcode & 2);
+	const ZydisDecodedOperand *m = &ti->d.op[load ? 1 : 0];
+	s32 disp;
+	u32 site = operand_host(x, ti, m, m->size / 8, !load, ti->live, &disp);
+
+	mark(x, ti);
+	if (m->size == 16)
+		e8(a, 0x66);
+	asm_rm(a, m->size == 64, (load ? 0x8a : 0x88) | (m->size > 8), R_AX, xea_base(REG_T1, disp));
+	site_next(x, site);
+}
+
 /* BT and the like with the number of the bit in a register, which reaches beyond the operand. False: flags that it leaves are needed. */
 static bool bit_string(struct xl *x, const struct tinsn *ti)
 {
@@ -974,6 +1013,7 @@ static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 	case T_STAC: set_ac(x, ti, true); return;
 	case T_PUSHF: pushf(x, ti); return;
 	case T_SREG: from_sreg(x, ti); return;
+	case T_MOFFS: moffs(x, ti); return;
 	case T_BIT:
 		if (!bit_string(x, ti))
 			interpreted(x, ti);
@@ -1124,14 +1164,15 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	x->a = (struct asmb){ t->rw + t->pos };
 	x->u = &t->units[t->nunits];
 	x->idx = c->mmu_idx;
+	x->word = c->code_size;
 	x->fpu_checked = 0;
 	x->ncold = 0;
-	if (plain)
+	if (plain || c->code_size != 8)
 		for (unsigned k = 0; k < n; k++)
 			in[k].operand = in[k].stack = (struct share){ 0 };
 	else
 		x_share(t, n);
-	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .user = c->cpl == 3, .plain = plain };
+	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .space = (u8)x_space(c), .user = c->cpl == 3, .plain = plain };
 	head(x, in[0].live);
 	/* The last x87 instruction's address, and the last one's operand's, are what can be seen afterwards. */
 	unsigned last_x87 = n, last_x87_mem = n;
@@ -1150,7 +1191,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 			sti_after(x, &in[k]);
 	}
 	if (fall)
-		leave_always(x, &in[n - 1], in[n - 1].rip + in[n - 1].len, X86_ARITH);
+		leave_always(x, &in[n - 1], (in[n - 1].rip + in[n - 1].len) & (c->code_size == 4 ? 0xffffffff : ~0ull), X86_ARITH);
 	in[n].host = here(x);
 	for (unsigned k = 0; k < x->ncold; k++)
 		cold_part(x, &x->cold[k]);

@@ -17,22 +17,63 @@ static bool plain_gpr(const ZydisDecodedOperand *o)
 	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(o->reg.value) >= 0;
 }
 
+/* MOV between the accumulator and an address in the instruction. */
+static bool is_moffs(const struct decoded *d)
+{
+	return d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3;
+}
+
 /* MOV of general registers, memory and immediates: not to or from the others, nor with an address in the instruction. */
 static bool plain_mov(const struct decoded *d)
 {
 	for (unsigned k = 0; k < 2; k++)
 		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(d->op[k].reg.value) < 0)
 			return false;
-	return !(d->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && d->z.opcode >= 0xa0 && d->z.opcode <= 0xa3);
+	return !is_moffs(d);
 }
 
-static enum tkind kind_of(const struct tinsn *t, unsigned cpl)
+/*
+ * 32-bit code: what stands for kind_of() there. Its branches and stack instructions have operands of 32 bits; addresses of 16 bits and segments
+ * with a base are left to the interpreter, and so is a write through CS, which faults.
+ */
+static enum tkind kind_of_64(const struct tinsn *t, unsigned cpl);
+static enum tkind kind_of_32(const struct tinsn *t, unsigned cpl)
+{
+	const struct decoded *d = &t->d;
+	const ZydisDecodedOperand *a = &d->op[0], *m = x_memory_operand(d);
+	bool wide = d->z.operand_width == 32;
+
+	if (m && (d->z.address_width != 32 || m->mem.segment == ZYDIS_REGISTER_FS || m->mem.segment == ZYDIS_REGISTER_GS ||
+		  (m->mem.segment == ZYDIS_REGISTER_CS && m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)))
+		return T_OP;
+	switch (d->z.mnemonic) {
+	case M(PUSH): return wide && (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || a->type == ZYDIS_OPERAND_TYPE_MEMORY || plain_gpr(a)) ? T_PUSH : T_OP;
+	case M(POP): return wide && plain_gpr(a) ? T_POP : T_OP;
+	case M(LEAVE): return wide ? T_LEAVE : T_OP;
+	case M(JB): case M(JBE): case M(JL): case M(JLE): case M(JNB): case M(JNBE): case M(JNL): case M(JNLE): case M(JNO): case M(JNP):
+	case M(JNS): case M(JNZ): case M(JO): case M(JP): case M(JS): case M(JZ): return wide ? T_JCC : T_OP;
+	case M(JMP): case M(CALL):
+		if (!wide || d->z.meta.branch_type == ZYDIS_BRANCH_TYPE_FAR)
+			return T_OP;
+		if (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE)
+			return d->z.mnemonic == M(JMP) ? T_JMP : T_CALL;
+		return d->z.mnemonic == M(JMP) ? T_JMP_IND : T_CALL_IND;
+	case M(RET): return wide && d->z.meta.branch_type != ZYDIS_BRANCH_TYPE_FAR ? T_RET : T_OP;
+	case M(MOV):
+		if (is_moffs(d))
+			return T_MOFFS;
+		return kind_of_64(t, cpl);
+	case M(BT): case M(BTS): case M(BTR): case M(BTC):
+		return m && d->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER ? T_OP : T_COPY;
+	default: return kind_of_64(t, cpl);
+	}
+}
+
+static enum tkind kind_of_64(const struct tinsn *t, unsigned cpl)
 {
 	const struct decoded *d = &t->d;
 	const ZydisDecodedOperand *a = &d->op[0];
 
-	if (t->i.op == op_ud && t->i.fn == h_op_end)
-		return T_OP;
 	switch (d->z.mnemonic) {
 	case M(ADD): case M(ADC): case M(SUB): case M(SBB): case M(AND): case M(OR): case M(XOR): case M(CMP): case M(TEST): case M(INC):
 	case M(DEC): case M(NEG): case M(NOT): case M(MOVZX): case M(MOVSX): case M(MOVSXD): case M(SHL): case M(SHR): case M(SAR): case M(ROL):
@@ -127,14 +168,17 @@ static bool decode_at(struct cpu *c, const struct block *b, unsigned off, struct
 	return true;
 }
 
-static void classify(struct tinsn *t, unsigned cpl)
+static void classify(struct tinsn *t, const struct cpu *c)
 {
-	t->kind = (u8)kind_of(t, cpl);
+	if (t->i.op == op_ud && t->i.fn == h_op_end)
+		t->kind = T_OP;
+	else
+		t->kind = (u8)(c->code_size == 4 ? kind_of_32(t, c->cpl) : kind_of_64(t, c->cpl));
 	t->ends = t->i.ends_block || t->kind >= T_JMP;
 	t->live_target = X86_ARITH;
 	t->cc = t->d.z.opcode & 15;
 	if (t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL)
-		t->target = t->rip + t->len + t->i.imm;
+		t->target = (t->rip + t->len + t->d.op[0].imm.value.u) & (c->code_size == 4 ? 0xffffffff : ~0ull);
 	if (t->kind == T_JCC || t->kind == T_STI || t->kind == T_CLAC || t->kind == T_STAC)
 		t->ends = false;
 	flags_of(t);
@@ -213,7 +257,7 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 		t->i.len = t->len;
 		if (!lower(c, &t->d, &t->i))
 			break;
-		classify(t, c->cpl);
+		classify(t, c);
 		if (n && tr->in[n - 1].kind == T_STI && !may_follow_sti(t))
 			break;
 		n++;

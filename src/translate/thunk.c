@@ -132,7 +132,7 @@ void x_thunks(struct cpu *c)
 
 static u8 *check_page(struct asmb *a, const struct unit *u, u64 rip, u32 id)
 {
-	u32 slot = u->user * CPU_XID_SLOTS + ((rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
+	u32 slot = u->space * CPU_XID_SLOTS + ((rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1));
 
 	asm_rm(a, false, 0x81, 7, xea_ctx(CTX(xid) + (s32)(slot * 4)));
 	e32(a, id);

@@ -78,7 +78,7 @@ struct xpage {
 	u64 vpage;
 	const struct code_page *page;
 	u32 live;
-	u32 user;
+	u32 space;
 	u32 next; /* index + 1 */
 };
 
@@ -97,6 +97,7 @@ struct unit {
 	u16 live_in; /* flags needed */
 	u16 bytes;
 	u8 mmu_idx;
+	u8 space;    /* of cpu.xid and cpu.jc */
 	bool user;
 	bool plain;  /* each access is looked up: for where spans fail */
 };
@@ -117,7 +118,7 @@ struct share {
 };
 
 /* An instruction of the unit being made. */
-enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_CLAC, T_STAC, T_CLD, T_SWAPGS, T_RDTSC, T_PUSHF, T_SREG, T_BIT, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
+enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_CLAC, T_STAC, T_CLD, T_SWAPGS, T_RDTSC, T_PUSHF, T_SREG, T_BIT, T_MOFFS, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
 struct tinsn {
 	struct decoded d;
 	struct insn i;
@@ -151,7 +152,7 @@ struct translate {
 	struct xpage *pages;
 	u32 page_hash[XPAGE_HASH];
 	u32 by_rip[XBYRIP];      /* index + 1 of the newest unit */
-	u32 jc_first[2][1u << CPU_JC_BITS]; /* index + 1 of the unit whose thunk stands in cpu.jc */
+	u32 jc_first[CPU_SPACES][1u << CPU_JC_BITS]; /* index + 1 of the unit whose thunk stands in cpu.jc */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
 	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
@@ -199,6 +200,12 @@ bool x_check_run(struct cpu *c, struct block *b) hidden;       /* as interp.run_
 /* log.c: lines for the log; the caller has seen that they are wanted. n: instructions in t->in that u was made of. */
 void x_log_unit(struct cpu *c, const struct unit *u, unsigned n) hidden;
 void x_log_drop(struct cpu *c) hidden;
+
+/* Where code stands now: CPU_SPACES. */
+static inline unsigned x_space(const struct cpu *c)
+{
+	return (c->cpl == 3) | (unsigned)(c->code_size == 4) << 1;
+}
 
 /* Where in cpu.jc an indirect jump to rip looks for its way on. */
 #define XJC_SHIFT 11

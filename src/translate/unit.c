@@ -56,7 +56,7 @@ static void drop(struct cpu *c)
 	memset(t->quick, 0, sizeof(t->quick));
 	memset(t->by_rip, 0, sizeof(t->by_rip));
 	memset(t->jc_first, 0, sizeof(t->jc_first));
-	for (unsigned u = 0; u < 2; u++)
+	for (unsigned u = 0; u < CPU_SPACES; u++)
 		for (unsigned k = 0; k < 1u << CPU_JC_BITS; k++)
 			c->jc[u][k] = x_rx(t, t->t_ind);
 }
@@ -72,30 +72,30 @@ static bool full(const struct translate *t)
 static u32 page_id(struct cpu *c, u64 vpage, const struct code_page *page, u32 live)
 {
 	struct translate *t = c->tr;
-	bool user = c->cpl == 3;
+	u32 space = x_space(c);
 	u32 *h = &t->page_hash[(vpage ^ (u64)page >> 4) & (XPAGE_HASH - 1)];
 
 	for (u32 x = *h; x; x = t->pages[x - 1].next) {
 		struct xpage *p = &t->pages[x - 1];
-		if (p->vpage == vpage && p->page == page && p->live == live && p->user == user)
+		if (p->vpage == vpage && p->page == page && p->live == live && p->space == space)
 			return x;
 	}
 	if (t->npages == XPAGES)
 		return 0;
-	t->pages[t->npages++] = (struct xpage){ vpage, page, live, user, *h };
+	t->pages[t->npages++] = (struct xpage){ vpage, page, live, space, *h };
 	*h = t->npages;
 	return *h;
 }
 
-static u32 *xid_of(struct cpu *c, u64 rip, bool user)
+static u32 *xid_of(struct cpu *c, u64 rip, unsigned space)
 {
-	return &c->xid[user][(rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)];
+	return &c->xid[space][(rip >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)];
 }
 
 /* Whether all of u's pages are known to be as they were when it was made. */
 static bool is_known(struct cpu *c, const struct unit *u)
 {
-	return *xid_of(c, u->rip, u->user) == u->id && (!u->id2 || *xid_of(c, u->rip + PAGE_SIZE, u->user) == u->id2);
+	return *xid_of(c, u->rip, u->space) == u->id && (!u->id2 || *xid_of(c, u->rip + PAGE_SIZE, u->space) == u->id2);
 }
 
 /* They have been looked at. A page that another vCPU may write to unseen is looked at each time. */
@@ -104,9 +104,9 @@ static void page_known(struct cpu *c, const struct unit *u)
 	const struct xpage *p = c->tr->pages;
 
 	if (likely(!p[u->id - 1].page->unstable))
-		cpu_xid_set(c, u->rip, u->user, u->id);
+		cpu_xid_set(c, u->rip, u->space, u->id);
 	if (unlikely(u->id2) && !p[u->id2 - 1].page->unstable)
-		cpu_xid_set(c, u->rip + PAGE_SIZE, u->user, u->id2);
+		cpu_xid_set(c, u->rip + PAGE_SIZE, u->space, u->id2);
 }
 
 /* ---- making and finding ---- */
@@ -134,7 +134,7 @@ static void take_thunk(struct cpu *c, struct unit *u, struct unit *v)
 	struct translate *t = c->tr;
 	struct unit before = *u, *w = NULL;
 	unsigned slot = x_jc_slot(u->rip);
-	u32 *x = &t->jc_first[u->user][slot];
+	u32 *x = &t->jc_first[u->space][slot];
 
 	for (; *x && &t->units[*x - 1] != v; x = &w->chain)
 		w = &t->units[*x - 1];
@@ -148,7 +148,7 @@ static void take_thunk(struct cpu *c, struct unit *u, struct unit *v)
 			x_thunk_chain(c, w, v->chain);
 		} else if (*x) {
 			*x = v->chain;
-			c->jc[u->user][slot] = x_rx(t, *x ? t->units[*x - 1].thunk : t->t_ind);
+			c->jc[u->space][slot] = x_rx(t, *x ? t->units[*x - 1].thunk : t->t_ind);
 		}
 		u->chain = 0;
 		x_unit_thunk(c, u, v->thunk);
@@ -167,7 +167,7 @@ static void inherit(struct cpu *c, struct unit *u)
 	for (u32 *x = h; *x;) {
 		struct unit *v = &t->units[*x - 1];
 		bool dead = is_dead(t, v);
-		if (dead && v->thunk && v->rip == u->rip && v->mmu_idx == u->mmu_idx)
+		if (dead && v->thunk && v->rip == u->rip && v->mmu_idx == u->mmu_idx && v->space == u->space)
 			take_thunk(c, u, v);
 		if (dead && !v->thunk)
 			*x = v->older;
@@ -178,10 +178,24 @@ static void inherit(struct cpu *c, struct unit *u)
 	*h = (u32)(u - t->units) + 1;
 }
 
+static bool is_flat(const struct cpu_seg *s, u32 wanted, u32 unwanted)
+{
+	return s->base == 0 && s->limit == 0xffffffff && (s->ar & wanted) == wanted && !(s->ar & unwanted);
+}
+
+/* Flat 32-bit segments: a unit's accesses are not checked against them. Whatever loads one of them ends a unit. */
+static bool flat32(const struct cpu *c)
+{
+	const u32 data = AR_P | AR_S | AR_RW, other = AR_UNUSABLE | AR_CODE | AR_DC;
+
+	return c->code_size == 4 && c->cr0 & CR0_PE && is_flat(&c->seg[S_CS], AR_P | AR_S | AR_RW | AR_CODE | AR_DB, AR_UNUSABLE) &&
+	       is_flat(&c->seg[S_SS], data | AR_DB, other) && is_flat(&c->seg[S_DS], data, other) && is_flat(&c->seg[S_ES], data, other);
+}
+
 /* May guest code run as units, as things are? */
 static bool able(const struct cpu *c)
 {
-	return c->code_size == 8 && c->tlb == c->tlbs[c->mmu_idx];
+	return (c->code_size == 8 || (flat32(c) && !c->tr->check)) && c->tlb == c->tlbs[c->mmu_idx];
 }
 
 static struct unit *make(struct cpu *c, struct block *b, bool plain)
@@ -233,7 +247,7 @@ static struct unit *find(struct cpu *c, struct block **b, bool plain)
 	*b = NULL;
 	if (!able(c))
 		return NULL;
-	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && u->plain == plain && is_known(c, u))
+	if (u && u->rip == c->rip && u->mmu_idx == c->mmu_idx && u->space == x_space(c) && u->plain == plain && is_known(c, u))
 		return u;
 	*b = block_find(c);
 	u = *b ? match(c, *b, plain) : NULL;
@@ -295,7 +309,7 @@ static void indirect_way(struct cpu *c, struct unit *u)
 {
 	struct translate *t = c->tr;
 	unsigned slot = x_jc_slot(u->rip), n = 1;
-	u32 *first = &t->jc_first[u->user][slot], me = (u32)(u - t->units) + 1;
+	u32 *first = &t->jc_first[u->space][slot], me = (u32)(u - t->units) + 1;
 
 	for (u32 x = *first; x; x = t->units[x - 1].chain, n++) {
 		if (x == me)
@@ -307,7 +321,7 @@ static void indirect_way(struct cpu *c, struct unit *u)
 		return;
 	x_thunk_chain(c, u, *first);
 	*first = me;
-	c->jc[u->user][slot] = x_rx(t, u->thunk);
+	c->jc[u->space][slot] = x_rx(t, u->thunk);
 	code_serialize();
 }
 
