@@ -68,6 +68,12 @@
 	X(KVM_CAP_X86_MSR_FILTER, 1)                                                                                                       \
 	X(KVM_CAP_VCPU_ATTRIBUTES, 1)                                                                                                      \
 	X(KVM_CAP_SYS_ATTRIBUTES, 1)                                                                                                       \
+	X(KVM_CAP_DISABLE_QUIRKS, 1)                                                                                                       \
+	X(KVM_CAP_DISABLE_QUIRKS2, KVM_QUIRKS)                                                                                             \
+	X(KVM_CAP_X86_DISABLE_EXITS, KVM_DISABLE_EXITS)                                                                                    \
+	X(KVM_CAP_MSR_PLATFORM_INFO, 1)                                                                                                    \
+	X(KVM_CAP_X86_APIC_BUS_CYCLES_NS, 1)                                                                                               \
+	X(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1)                                                                                             \
 	X(KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1)                                                                                            \
 	X(KVM_CAP_USER_MEMORY2, 1)                                                                                                         \
 	X(KVM_CAP_MEMORY_FAULT_INFO, 1)                                                                                                    \

@@ -203,16 +203,13 @@ long vcpu_call_get_cpuid2(struct api_call *call)
 
 	if (copy_from_user(&head, user, sizeof(head)))
 		return -EFAULT;
-	long r = 0;
 	if (head.nent < c->ncpuid)
-		r = -E2BIG;
+		return -E2BIG; /* with the caller's list untouched */
 	cpuid_update_runtime(c);
 	head.nent = c->ncpuid;
-	if (copy_to_user(user, &head, sizeof(head)))
+	if (copy_to_user(user, &head, sizeof(head)) || copy_to_user(user->entries, c->cpuid, c->ncpuid * sizeof(*c->cpuid)))
 		return -EFAULT;
-	if (!r && copy_to_user(user->entries, c->cpuid, c->ncpuid * sizeof(*c->cpuid)))
-		r = -EFAULT;
-	return r;
+	return 0;
 }
 
 /* ---- the rest ---- */
@@ -294,10 +291,14 @@ long vcpu_call_kvmclock_ctrl(struct api_call *call)
 	return vcpu_kvmclock_ctrl(call->vcpu);
 }
 
-/* No capability is enabled on a vCPU. */
 long vcpu_call_enable_cap(struct api_call *call)
 {
-	return -EINVAL;
+	const struct kvm_enable_cap *c = &call->u->cap;
+
+	if (c->flags || c->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	call->vcpu->pv_enforced = c->args[0];
+	return 0;
 }
 
 /* ---- attributes: the TSC's offset to the host's ---- */

@@ -273,9 +273,11 @@ static long enable_max_vcpu_id(struct kvm *kvm, u64 n)
 	if (n > KVM_VCPU_IDS_MAX)
 		return -EINVAL;
 	mutex_lock(&kvm->lock);
-	if (kvm->max_vcpu_id == n) {
+	if (kvm->irq.boot_id > n) {
+		/* As KVM: a boot id equal to the limit passes, though no vCPU can have it. */
+	} else if (kvm->max_vcpu_id == n) {
 		r = 0;
-	} else if (!kvm->max_vcpu_id && kvm->irq.boot_id < n) {
+	} else if (!kvm->max_vcpu_id) {
 		kvm->max_vcpu_id = (u32)n;
 		r = 0;
 	}
@@ -320,7 +322,29 @@ long vm_enable_cap(struct api_call *call)
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		return kvm_enable_msr_exits(kvm, c->args[0]);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
-		return c->args[0] & ~1ull ? -EINVAL : 0; /* there is no other way than that exit */
+		if (c->args[0] & ~1ull)
+			return -EINVAL;
+		kvm_set_policy(kvm, c->args[0] ? CPU_POLICY_STRICT : 0, c->args[0] ? 0 : CPU_POLICY_STRICT);
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (c->args[0] & ~(u64)KVM_QUIRKS)
+			return -EINVAL;
+		kvm_disable_quirks(kvm, c->args[0]);
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS:
+		kvm_disable_quirks(kvm, c->args[0]);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		if (c->args[0] & ~(u64)KVM_DISABLE_EXITS)
+			return -EINVAL;
+		if (c->args[0] & KVM_X86_DISABLE_EXITS_HLT)
+			kvm->hlt_in_guest = true; /* PAUSE, MWAIT and C-states are no exits anyway */
+		return 0;
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		kvm_set_policy(kvm, c->args[0] ? 0 : CPU_POLICY_NO_PLATFORM_INFO, c->args[0] ? CPU_POLICY_NO_PLATFORM_INFO : 0);
+		return 0;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		return kvm_set_apic_bus(kvm, c->args[0]);
 	case KVM_CAP_X2APIC_API:
 		if (c->args[0] & ~(u64)(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK))
 			return -EINVAL;

@@ -37,6 +37,11 @@ bool process_is(int pid) hidden;
 /* In the child of a fork: the VMs are the parent's, nothing has been counted. */
 void process_forked(void) hidden;
 
+/* ns that a thread of the process has waited for a CPU. -errno: the kernel does not say, and *ns is left alone. */
+int process_run_delay(int tid, u64 *ns) hidden;
+bool process_has_run_delay(void) hidden;
+int process_tid(void) hidden; /* of the caller, without a system call: if process_has_run_delay() */
+
 extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
 /* Which engine new vCPUs get; set once at start (usekvm --engine). */
 enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE, ENGINE_CHECK };

@@ -182,6 +182,27 @@ static int slot_set(int sig, const struct ksigaction *a)
 	return r;
 }
 
+/* Lock held. */
+static void adopt_cancel(void)
+{
+	struct ksigaction k;
+
+	if (real_action(SIG_CANCEL, NULL, &k) < 0 || !is_function(k.handler) || is_ours(&k))
+		return;
+	slot_write(&table.slot[SIG_CANCEL], &k);
+	slot_install(SIG_CANCEL);
+}
+
+void sig_adopt_cancel(void)
+{
+	u64 mask;
+
+	table_lock(&mask);
+	if (table.installed && table.pid == sys_getpid())
+		adopt_cancel();
+	table_unlock(&mask);
+}
+
 int sig_install(void)
 {
 	u64 mask;
@@ -203,6 +224,7 @@ int sig_install(void)
 			r = slot_install(sig);
 	}
 	if (!r) {
+		adopt_cancel();
 		table.pid = sys_getpid();
 		store_release(&table.installed, true);
 	}

@@ -36,6 +36,8 @@ struct sig_run {
 
 /* Before /dev/kvm is first used: take the four fault signals. Idempotent, 0 or -errno. */
 int sig_install(void) hidden;
+/* The C library has installed its handler for thread cancellation: treat it as one of the program's. Nothing happens before sig_install(). */
+void sig_adopt_cancel(void) hidden;
 /* No system call happens in these two unless kvm_mask is given or a signal did arrive. After sig_leave the VMM's handlers may have run, and
  * may have jumped away: hold no lock and own nothing by then.
  * kvm_mask: kernel signal mask of KVM_SET_SIGNAL_MASK, or NULL: keep the thread's mask. */

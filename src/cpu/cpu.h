@@ -152,6 +152,15 @@ struct cpu;
  * What an engine asks of the machine around it. All are called on the vCPU's thread at an instruction boundary or inside an
  * instruction that can still be restarted, with the FPU put. No locks are held. `c` is the embedded struct cpu.
  */
+/* What the VMM has chosen for the VM, where KVM offers a choice. */
+enum cpu_policy {
+	CPU_POLICY_FIX_HYPERCALL = 1u << 0, /* the other maker's hypercall instruction is rewritten; else #UD */
+	CPU_POLICY_MWAIT_NOP = 1u << 1,     /* MONITOR and MWAIT do nothing though CPUID lacks them; else #UD */
+	CPU_POLICY_MWAIT_MSR = 1u << 2,     /* CPUID shows them when MISC_ENABLE bit 18 is set */
+	CPU_POLICY_STRICT = 1u << 3,        /* an instruction that KVM's emulator lacks is an emulation failure when it meets MMIO */
+	CPU_POLICY_NO_PLATFORM_INFO = 1u << 4, /* the guest may not read MSR_PLATFORM_INFO */
+};
+
 struct cpu_ops {
 	/* Port access of count items of size bytes (1, 2, 4). 0: done. 1: leave with CPU_EXIT_IO. */
 	int (*pio)(struct cpu *c, u16 port, unsigned size, unsigned count, void *data, bool write);
@@ -388,11 +397,13 @@ struct cpu {
 	/* CPUID as the VMM set it, and the feature words from it (cpu/cpuid.h). */
 	struct kvm_cpuid_entry2 *cpuid;
 	unsigned ncpuid;
+	bool cpuid_set; /* KVM_SET_CPUID(2) was called */
 	u32 feat[16];
 	u8 maxphyaddr;
 	u64 rsvd_pa; /* page-table bits above maxphyaddr, up to bit 51 */
 
 	/* Engine scratch. */
+	u32 policy;      /* atomic, set by other threads: enum cpu_policy */
 	u32 noncoherent; /* atomic, set by other threads: a device reads memory past the caches, so CLFLUSH must reach the host's */
 	const struct cpu_ops *ops;
 	struct guest_mem *mem;

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/process.h"
+
 #define B(n) (1u << (n))
 #define F(f) B(CPUID_##f & 31)
 
@@ -36,11 +38,12 @@ static const u32 show[CPUW_COUNT] = {
 			 B(12) /* FZRM, FSRS, FSRC */ | B(23) /* AVX_IFMA */,
 	[CPUW_81_EDX] = 0x0183f3ff /* AMD: the same as 1.EDX */ | F(SYSCALL) | F(NX) | F(MMXEXT) | F(FXSR_OPT) | F(PDPE1GB) | F(RDTSCP) | F(LM),
 	[CPUW_81_ECX] = F(LAHF_LM) | B(1) /* CMP_LEGACY */ | F(ABM) | F(SSE4A) | F(MISALIGNSSE) | F(PREFETCHW) | F(TOPOEXT),
-	[CPUW_D_1_EAX] = F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1),
+	[CPUW_D_1_EAX] = F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1) | F(XSAVES),
 	[CPUW_88_EBX] = F(CLZERO) | F(XSAVEERPTR) | F(WBNOINVD),
 	[CPUW_87_EDX] = F(INVARIANT_TSC),
 	[CPUW_KVM_EAX] = B(KVM_FEATURE_CLOCKSOURCE) | B(KVM_FEATURE_NOP_IO_DELAY) | B(KVM_FEATURE_CLOCKSOURCE2) |
-			 B(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT),
+			 B(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) | B(KVM_FEATURE_PV_UNHALT) | B(KVM_FEATURE_PV_SEND_IPI) |
+			 B(KVM_FEATURE_PV_SCHED_YIELD),
 	[CPUW_6_EAX] = F(ARAT),
 	[CPUW_821_EAX] = F(NO_NESTED_DATA_BP) | F(LFENCE_SERIAL),
 };
@@ -239,6 +242,8 @@ static void add_kvm(struct list *l)
 
 	add(l, &e);
 	e = (struct kvm_cpuid_entry2){ .function = KVM_CPUID_FEATURES, .eax = show[CPUW_KVM_EAX] };
+	if (process_has_run_delay())
+		e.eax |= B(KVM_FEATURE_STEAL_TIME);
 	add(l, &e);
 }
 
@@ -307,6 +312,16 @@ int cpuid_supported(struct kvm_cpuid_entry2 *out, u32 *n)
 	return l.n > l.max ? -E2BIG : 0;
 }
 
+bool cpuid_shows(enum cpuid_feature f)
+{
+	unsigned word = (unsigned)f >> 5;
+	struct kvm_cpuid_entry2 e;
+
+	host_cpuid(word == CPUW_7_EBX || word == CPUW_7_ECX || word == CPUW_7_EDX ? 7 : 1, 0, &e);
+	const u32 host = word == CPUW_1_EDX ? e.edx : word == CPUW_1_ECX || word == CPUW_7_ECX ? e.ecx : word == CPUW_7_EBX ? e.ebx : e.edx;
+	return host & show[word] & B(f & 31);
+}
+
 /* ---- what the VMM set ---- */
 
 const struct kvm_cpuid_entry2 *cpuid_find(const struct cpu *c, u32 leaf, u32 sub)
@@ -318,6 +333,30 @@ const struct kvm_cpuid_entry2 *cpuid_find(const struct cpu *c, u32 leaf, u32 sub
 			return e;
 	}
 	return NULL;
+}
+
+/* "KVMKVMKVM": a VMM may put these leaves above those of another hypervisor. 0: none. */
+static u32 kvm_base(const struct cpu *c)
+{
+	for (unsigned n = 0; n < c->ncpuid; n++) {
+		const struct kvm_cpuid_entry2 *e = &c->cpuid[n];
+
+		if (e->function >= KVM_CPUID_SIGNATURE && e->function < KVM_CPUID_SIGNATURE + 0x10000 && !(e->function & 0xff) &&
+		    e->ebx == 0x4b4d564b && e->ecx == 0x564b4d56 && e->edx == 0x4d)
+			return e->function;
+	}
+	return 0;
+}
+
+void cpuid_hide_kvm_feature(struct cpu *c, unsigned feature)
+{
+	u32 base = kvm_base(c);
+	struct kvm_cpuid_entry2 *e = base ? (struct kvm_cpuid_entry2 *)cpuid_find(c, base + 1, 0) : NULL;
+
+	if (!e)
+		return;
+	e->eax &= ~B(feature);
+	c->feat[CPUW_KVM_EAX] = e->eax;
 }
 
 bool cpu_is_amd(const struct cpu *c)
@@ -345,6 +384,9 @@ static void compute_features(struct cpu *c)
 		c->feat[w] = r[word[w].reg];
 	}
 	e = cpuid_find(c, 0, 0);
+	u32 base = kvm_base(c);
+	const struct kvm_cpuid_entry2 *pv = base ? cpuid_find(c, base + 1, 0) : NULL;
+	c->feat[CPUW_KVM_EAX] = pv ? pv->eax : 0;
 	c->feat[15] = e && vendor_is_amd(e->ebx); /* the last word is cpu_is_amd()'s */
 	e = cpuid_find(c, 0x80000008, 0);
 	unsigned pa = e && (e->eax & 0xff) ? e->eax & 0xff : 36;
@@ -375,6 +417,7 @@ int cpuid_set(struct cpu *c, const struct kvm_cpuid_entry2 *e, u32 n)
 	free(c->cpuid);
 	c->cpuid = copy;
 	c->ncpuid = n;
+	c->cpuid_set = true;
 	compute_features(c);
 	cpuid_update_runtime(c);
 	cpu_tlb_flush(c); /* reserved physical address bits may have moved */
@@ -393,11 +436,18 @@ void cpuid_set_apic_enabled(struct cpu *c, bool on)
 
 /* ---- what the guest sees ---- */
 
+bool cpuid_has_mwait(const struct cpu *c)
+{
+	return load_relaxed(&c->policy) & CPU_POLICY_MWAIT_MSR ? c->msr.misc_enable & BIT(18) : cpu_has(c, CPUID_MONITOR);
+}
+
 static void runtime_bits(const struct cpu *c, u32 leaf, u32 sub, u32 r[4])
 {
-	if (leaf == 1)
+	if (leaf == 1) {
 		r[2] = c->cr4 & CR4_OSXSAVE ? r[2] | F(OSXSAVE) : r[2] & ~F(OSXSAVE);
-	else if (leaf == 7 && sub == 0)
+		if (load_relaxed(&c->policy) & CPU_POLICY_MWAIT_MSR)
+			r[2] = c->msr.misc_enable & BIT(18) ? r[2] | F(MONITOR) : r[2] & ~F(MONITOR);
+	} else if (leaf == 7 && sub == 0)
 		r[2] = c->cr4 & CR4_PKE ? r[2] | F(OSPKE) : r[2] & ~F(OSPKE);
 	else if (leaf == 0xd && sub == 0 && r[0])
 		r[1] = cpuid_xsave_size(c->xcr0, false);

@@ -66,6 +66,10 @@ static inline bool cpu_has(const struct cpu *c, enum cpuid_feature f)
 	return (c->feat[(unsigned)f >> 5] >> (f & 31)) & 1;
 }
 
+/* The host CPU's maker. */
+bool cpuid_host_is_amd(void) hidden;
+/* Does the guest's CPUID show MONITOR and MWAIT now? */
+bool cpuid_has_mwait(const struct cpu *c) hidden;
 /* The guest CPU's maker, from leaf 0 (Hygon counts as AMD, Zhaoxin and Centaur as Intel). A vCPU without CPUID counts as Intel. */
 bool cpu_is_amd(const struct cpu *c) hidden;
 bool cpuid_host_is_amd(void) hidden;
@@ -74,6 +78,9 @@ bool cpuid_host_is_amd(void) hidden;
  * KVM_GET_SUPPORTED_CPUID. *n: room in, entries out. -E2BIG if there is not enough room (then *n is how many are needed).
  */
 int cpuid_supported(struct kvm_cpuid_entry2 *e, u32 *n) hidden;
+
+/* Is the feature in that list? Of the words of leaves 1 and 7. */
+bool cpuid_shows(enum cpuid_feature f) hidden;
 
 /* KVM_SET_CPUID2: copies the list. 0, -ENOMEM, -E2BIG. */
 #define CPUID_MAX_ENTRIES 256
@@ -87,6 +94,9 @@ const struct kvm_cpuid_entry2 *cpuid_find(const struct cpu *c, u32 leaf, u32 sub
 
 /* Write the runtime bits (OSXSAVE, OSPKE, xsave sizes) into the stored entries, as KVM_GET_CPUID2 shows them. */
 void cpuid_update_runtime(struct cpu *c) hidden;
+
+/* Take one of KVM's own features (KVM_FEATURE_*) out of the list. */
+void cpuid_hide_kvm_feature(struct cpu *c, unsigned feature) hidden;
 
 /* The vCPU's APIC base MSR is kvm/'s: it tells the enable bit here, shown in leaf 1 EDX.APIC. */
 void cpuid_set_apic_enabled(struct cpu *c, bool on) hidden;

@@ -88,23 +88,29 @@ int cpu_set_cr3(struct cpu *c, u64 val)
 	return 0;
 }
 
+/* Before the VMM has said what CPU it is, it may set up whatever it could say. */
+static bool may_have(const struct cpu *c, enum cpuid_feature f)
+{
+	return cpu_has(c, f) || (!c->cpuid_set && cpuid_shows(f));
+}
+
 u64 cpu_cr4_valid(const struct cpu *c)
 {
 	u64 v = CR4_VME | CR4_PVI | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 
-	if (cpu_has(c, CPUID_UMIP))
+	if (may_have(c, CPUID_UMIP))
 		v |= CR4_UMIP;
-	if (cpu_has(c, CPUID_LA57))
+	if (may_have(c, CPUID_LA57))
 		v |= CR4_LA57;
-	if (cpu_has(c, CPUID_FSGSBASE))
+	if (may_have(c, CPUID_FSGSBASE))
 		v |= CR4_FSGSBASE;
-	if (cpu_has(c, CPUID_PCID))
+	if (may_have(c, CPUID_PCID))
 		v |= CR4_PCIDE;
-	if (cpu_has(c, CPUID_XSAVE))
+	if (may_have(c, CPUID_XSAVE))
 		v |= CR4_OSXSAVE;
-	if (cpu_has(c, CPUID_SMEP))
+	if (may_have(c, CPUID_SMEP))
 		v |= CR4_SMEP;
-	if (cpu_has(c, CPUID_SMAP))
+	if (may_have(c, CPUID_SMAP))
 		v |= CR4_SMAP;
 	return v;
 }

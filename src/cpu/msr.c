@@ -189,6 +189,22 @@ static int set_mce(struct cpu *c, u32 index, u64 v, bool host)
 	return 0;
 }
 
+/* Which errors of a bank raise a CMCI: bit 30, and the threshold. */
+static bool mce_ctl2(const struct cpu *c, u32 index)
+{
+	return index >= MSR_MC0_CTL2 && index < MSR_MC0_CTL2 + MIN((u32)(c->msr.mcg_cap & 0xff), (u32)CPU_MCE_BANKS);
+}
+
+static int set_mce_ctl2(struct cpu *c, u32 index, u64 v, bool host)
+{
+	if (!(c->msr.mcg_cap & MCG_CMCI_P) && (v || !host))
+		return -EINVAL;
+	if (v & ~(MCI_CTL2_CMCI | 0x7fff))
+		return -EINVAL;
+	c->msr.mci_ctl2[index - MSR_MC0_CTL2] = v;
+	return 0;
+}
+
 static int set_mcg(struct cpu *c, u32 index, u64 v, bool host)
 {
 	if (index == MSR_MCG_STATUS) {
@@ -279,6 +295,8 @@ static bool present(const struct cpu *c, u32 index)
 		return cpu_has(c, CPUID_XSAVES);
 	case MSR_FEATURE_CONTROL:
 		return !cpu_is_amd(c);
+	case MSR_PLATFORM_INFO:
+		return !(load_relaxed(&c->policy) & CPU_POLICY_NO_PLATFORM_INFO);
 	case 0xc001011f:
 		return cpu_has(c, CPUID_VIRT_SSBD);
 	}
@@ -328,6 +346,8 @@ static u64 *field(struct cpu *c, u32 index)
 		return &m->mtrr_fix[mtrr_fixed(index)];
 	if (is_mtrr_var(index))
 		return mtrr_var(c, index);
+	if (mce_ctl2(c, index))
+		return &m->mci_ctl2[index - MSR_MC0_CTL2];
 	if (mce_bank(c, index))
 		return &m->mce[(index - MSR_MC0_CTL) / 4][(index - MSR_MC0_CTL) & 3];
 	return NULL;
@@ -360,6 +380,8 @@ int cpu_msr_get(struct cpu *c, u32 index, u64 *value, bool host)
 		*value = c->msr.de_cfg | 2;
 		return 0;
 	}
+	if (mce_ctl2(c, index) && !(c->msr.mcg_cap & MCG_CMCI_P) && !host)
+		return -EINVAL;
 	f = field(c, index);
 	if (!f)
 		return get_probed(index, value);
@@ -426,7 +448,7 @@ static int check_write(struct cpu *c, u32 index, u64 *v, bool host)
 	case MSR_FEATURE_CONTROL: /* only the lock bit: no VMX */
 		return *v & ~1ull || (!host && c->msr.feature_control & 1) ? -EINVAL : 1;
 	case MSR_PLATFORM_INFO:
-		return !host || *v & ~PLATFORM_CPUID_FAULT ? -EINVAL : 1;
+		return host ? 1 : -EINVAL;
 	case MSR_ARCH_CAPABILITIES:
 	case MSR_MCG_CAP:
 		return host && index == MSR_ARCH_CAPABILITIES ? 1 : -EINVAL;
@@ -435,6 +457,8 @@ static int check_write(struct cpu *c, u32 index, u64 *v, bool host)
 	case 0x34:
 		return host ? 1 : -EINVAL;
 	case MSR_MISC_ENABLE:
+		if (load_relaxed(&c->policy) & CPU_POLICY_MWAIT_MSR && (*v ^ c->msr.misc_enable) & BIT(18) && !cpu_has(c, CPUID_SSE3))
+			return -EINVAL; /* SDM 4: bit 18 is for CPUs with SSE3 */
 		return !host && (*v ^ c->msr.misc_enable) & (BIT(11) | BIT(12) | BIT(7)) ? -EINVAL : 1;
 	case MSR_MISC_FEATURES_ENABLES:
 		if (*v & ~1ull || (*v & 1 && !(c->msr.platform_info & PLATFORM_CPUID_FAULT)))
@@ -474,6 +498,8 @@ int cpu_msr_set(struct cpu *c, u32 index, u64 v, bool host)
 	}
 	if (mtrr_fixed(index) >= 0 || is_mtrr_var(index) || index == MSR_MTRR_DEF)
 		return set_mtrr(c, index, v);
+	if (mce_ctl2(c, index))
+		return set_mce_ctl2(c, index, v, host);
 	if (mce_bank(c, index))
 		return set_mce(c, index, v, host);
 	f = field(c, index);

@@ -38,6 +38,8 @@
 #define MSR_PAT 0x277
 #define MSR_MC0_CTL2 0x280
 #define MSR_MTRR_DEF 0x2ff
+#define MCG_CMCI_P BIT(10)
+#define MCI_CTL2_CMCI BIT(30)
 #define MSR_MC0_CTL 0x400
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_XSS 0xda0

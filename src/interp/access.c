@@ -118,6 +118,12 @@ void *exec_ptr(struct cpu *c, gva_t la)
 
 /* ---- MMIO ---- */
 
+static _Noreturn void emulation_failure(struct cpu *c)
+{
+	block_insn_bytes(c, c->cur);
+	cpu_exit(c, CPU_EXIT_EMULATION);
+}
+
 static void mmio_one(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool write)
 {
 	struct cpu_mmio *m = &c->mmio;
@@ -137,10 +143,8 @@ static void mmio_one(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool wr
 		}
 		m->replay--, m->n--;
 	}
-	if (m->n == CPU_MMIO_FRAGS) {
-		c->exit = CPU_EXIT_EMULATION;
-		cpu_exit(c, CPU_EXIT_EMULATION);
-	}
+	if (m->n == CPU_MMIO_FRAGS)
+		emulation_failure(c);
 	struct cpu_mmio_frag *f = &m->frag[m->n++];
 	m->replay = m->n;
 	m->rip = c->rip;
@@ -164,6 +168,8 @@ static void mmio(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool write)
 {
 	sync_rip(c);
 	need_single(c);
+	if (unlikely(load_relaxed(&c->policy) & CPU_POLICY_STRICT && c->cur && c->cur->kvm_lacks))
+		emulation_failure(c);
 	while (len) {
 		unsigned n = MIN(len, 8u); /* as KVM: pieces of up to 8 bytes from the start, aligned or not */
 		mmio_one(c, gpa, n, data, write);

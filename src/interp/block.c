@@ -288,6 +288,20 @@ static void finish(struct cpu *c, struct block *b, bool ended)
 	*h = b;
 }
 
+/* For the exit that says which instruction: the bytes of one of the running block, or none during an event's delivery. */
+void block_insn_bytes(struct cpu *c, const struct insn *i)
+{
+	const struct block *b = c->interp->current;
+
+	c->insn_len = 0;
+	if (!b || !i)
+		return;
+	unsigned off = (unsigned)(b->hva & ~PAGE_MASK) + i->off;
+	for (unsigned n = 0; n < i->len; n++)
+		c->insn_bytes[n] = off + n < PAGE_SIZE ? b->page->copy[off + n] : b->page2->copy[off + n - PAGE_SIZE];
+	c->insn_len = i->len;
+}
+
 static _Noreturn void unimplemented(struct cpu *c)
 {
 	cpu_exit(c, CPU_EXIT_EMULATION);

@@ -61,7 +61,7 @@ void debug_raise(struct cpu *c, u32 bits)
 
 	if (c->gdbg.flags & KVM_GUESTDBG_ENABLE) {
 		if (c->gdbg.flags & KVM_GUESTDBG_USE_HW_BP)
-			vmm |= 0xf;
+			vmm |= 0xf | DR6_BD; /* the guest's own DR7 is out of force */
 		if (c->gdbg.flags & KVM_GUESTDBG_SINGLESTEP)
 			vmm |= DR6_BS;
 	}

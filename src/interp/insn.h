@@ -43,6 +43,7 @@ struct insn {
 	u8 modrm;
 	bool flat : 1; /* 64-bit mode, 64-bit addresses, no segment base: linear address = effective address */
 	bool has_mem : 1, lock : 1, rexw : 1, has_rex : 1, opsize_prefix : 1, ends_block : 1;
+	bool kvm_lacks : 1; /* KVM's emulator does not have it: CPU_POLICY_STRICT */
 };
 
 #ifdef USEKVM_LOOP_DISPATCH

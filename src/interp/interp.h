@@ -112,6 +112,7 @@ struct block *block_find(struct cpu *c) hidden; /* at c->rip; raises on fetch fa
 struct decoded;
 enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d) hidden;
 enum decode_result block_decode_crossing(struct cpu *c, const struct block *b, struct decoded *d) hidden;
+void block_insn_bytes(struct cpu *c, const struct insn *i) hidden; /* into c->insn_bytes */
 void block_page_written(struct cpu *c, u64 hva) hidden;
 int block_init(struct cpu *c) hidden;
 void block_destroy(struct cpu *c) hidden;

@@ -135,10 +135,19 @@ static void check_code_breakpoint(struct cpu *c)
 		debug_raise(c, hit);
 }
 
-/* Interrupt instructions and SYSCALL enter a handler with TF clear: no single-step trap is left of theirs (SDM 3, 17.3.1.4). */
+/* Interrupt instructions enter a handler with TF clear: no single-step trap is left of theirs (SDM 3, 17.3.1.4). */
 static bool enters_handler(const struct insn *i)
 {
-	return i->op == op_int_n || i->op == op_int3 || i->op == op_into || i->op == op_int1 || i->op == op_syscall;
+	return i->op == op_int_n || i->op == op_int3 || i->op == op_into || i->op == op_int1;
+}
+
+/*
+ * SYSCALL and SYSRET trap by the TF that they leave behind, not by the one they find: a kernel masks it, and user code that is stepped goes on
+ * being stepped from the SYSCALL's return.
+ */
+static bool traps_by_new_tf(const struct insn *i)
+{
+	return i->op == op_syscall || i->op == op_sysret;
 }
 
 /* IRET brings its own RF; every other instruction clears it when it completes (SDM 3, 17.3.1.1). */
@@ -179,8 +188,14 @@ static void run_single(struct cpu *c)
 		cpu_request(c, CPU_REQ_EVENT); /* STI asked while its shadow still held */
 	after_single(c);
 	u32 hits = in->watch_hits | in->held_now;
-	if (tf && !(c->rflags & X86_TF) && enters_handler(&b->insn[0]))
+	if (traps_by_new_tf(&b->insn[0]))
+		tf = c->rflags & X86_TF;
+	else if (tf && !(c->rflags & X86_TF) && enters_handler(&b->insn[0]))
 		tf = false;
+	if (unlikely(hits && b->insn[0].op == op_int1)) { /* a MOV SS before ICEBP: one #DB for both */
+		c->dr6 |= hits;
+		hits = 0;
+	}
 	if (unlikely(c->ev.shadow & KVM_X86_SHADOW_INT_MOV_SS))
 		in->held = hits; /* a data breakpoint of MOV SS comes behind the next instruction (SDM 3, 6.8.3) */
 	else if (unlikely(tf || vmm_step || hits))
@@ -206,11 +221,19 @@ static void deliver(struct cpu *c)
 static void finish_pending(struct cpu *c)
 {
 	if (c->io.state == IO_DONE) {
+		bool step = c->rflags & X86_TF || c->gdbg.flags & KVM_GUESTDBG_SINGLESTEP, done;
+		u64 rip = c->rip;
+
 		c->ev.shadow = 0;
 		c->single = true;
 		c->mmio.replay = 0;
-		interp_complete_io(c);
+		c->interp->watch_hits = 0;
+		done = interp_complete_io(c);
 		after_single(c);
+		if (c->rip != rip)
+			c->rflags &= ~X86_RF;
+		if (unlikely(done && (step || c->interp->watch_hits)))
+			debug_raise(c, c->interp->watch_hits | (step ? DR6_BS : 0));
 	}
 	if (c->mmio.n && !event_injected(c)) {
 		if (c->mmio.frag[c->mmio.n - 1].done && c->mmio.rip == c->rip)

@@ -9,6 +9,7 @@
 #include "interp/access.h"
 #include "interp/debug.h"
 #include "interp/event.h"
+#include "interp/fast.h"
 #include "interp/ops.h"
 #include "interp/seg.h"
 
@@ -504,6 +505,8 @@ void op_sysret(struct cpu *c, const struct insn *i)
 	if (cpu_is_long(c)) {
 		bool to64 = i->osz == 8;
 
+		if (c->gpr[R_11] & X86_TF && !c->single)
+			need_single(c); /* TF traps right behind it */
 		/* AMD's CPUs fault at the target instead, at CPL 3. */
 		if (to64 && !cpu_is_amd(c) && !cpu_canonical(c, c->gpr[R_CX]))
 			cpu_gp(c, 0);

@@ -6,6 +6,7 @@
  */
 #include "interp/access.h"
 #include "interp/debug.h"
+#include "interp/interp.h"
 #include "interp/ops.h"
 #include "interp/seg.h"
 
@@ -63,17 +64,11 @@ static void access_port(struct cpu *c, const struct insn *i)
 	}
 }
 
+/* While breakpoints are set an instruction runs alone, and who ran it raises what it met. */
 static void trap_io(struct cpu *c, u16 port, unsigned size)
 {
-	u32 hit;
-
-	if (likely(!debug_active(c)))
-		return;
-	hit = debug_match_data(c, port, size, DEBUG_IO);
-	if (hit) {
-		c->rip = c->next_rip;
-		debug_raise(c, hit);
-	}
+	if (unlikely(debug_active(c)))
+		c->interp->watch_hits |= debug_match_data(c, port, size, DEBUG_IO);
 }
 
 static void in_out(struct cpu *c, const struct insn *i, u16 port, bool write)
@@ -197,19 +192,30 @@ void op_outs(struct cpu *c, const struct insn *i)
 	trap_io(c, c->io.port, c->io.size);
 }
 
-void interp_complete_io(struct cpu *c)
+/* The VMM may have set the registers meanwhile: no more items than the count register says now. */
+static void recount(struct cpu *c)
+{
+	u64 left = gpr_read(c, R_CX * 8, c->io.asz);
+
+	if (c->io.rep && left < c->io.count)
+		c->io.count = (u32)left;
+}
+
+bool interp_complete_io(struct cpu *c)
 {
 	struct cpu_io *io = &c->io;
 	u64 mask = c->code_size == 8 ? ~0ull : c->code_size == 4 ? 0xffffffff : 0xffff;
 
 	if (io->state != IO_DONE)
-		return;
+		return false;
 	if (c->rip != io->rip) {
 		io->state = IO_NONE;
-		return;
+		return false;
 	}
 	c->cur = NULL;
 	c->next_rip = (c->rip + io->insn_len) & mask;
+	if (io->string)
+		recount(c);
 	if (io->string && !io->write)
 		finish_ins(c);
 	else if (io->string)
@@ -219,4 +225,5 @@ void interp_complete_io(struct cpu *c)
 	io->state = IO_NONE;
 	c->rip = c->next_rip;
 	trap_io(c, io->port, io->size);
+	return true;
 }

@@ -10,6 +10,7 @@
 #include "interp/debug.h"
 #include "interp/event.h"
 #include "interp/ops.h"
+#include "mmu/mmu.h"
 
 static void need_cpl0(struct cpu *c)
 {
@@ -119,7 +120,7 @@ static unsigned debug_reg(struct cpu *c, const struct insn *i)
 	if (n > 7 || ((n == 4 || n == 5) && c->cr4 & CR4_DE))
 		cpu_ud(c);
 	need_cpl0(c);
-	if (c->dr7 & DR7_GD)
+	if (debug_dr7(c) & DR7_GD)
 		debug_raise(c, DR6_BD);
 	return n == 4 || n == 5 ? n + 2 : n;
 }
@@ -295,22 +296,42 @@ void op_clzero(struct cpu *c, const struct insn *i)
 void op_hlt(struct cpu *c, const struct insn *i)
 {
 	need_cpl0(c);
+	if (c->rflags & X86_TF)
+		return; /* the single-step trap ends it at once */
 	c->rip = c->next_rip;
 	cpu_exit(c, CPU_EXIT_HLT);
 }
 
-void op_monitor(struct cpu *c, const struct insn *i)
-{
-	cpu_ud(c);
-}
-
+/* MONITOR and MWAIT: a wait may end at any time, so one that does not begin is right. */
 void op_mwait(struct cpu *c, const struct insn *i)
 {
-	cpu_ud(c);
+	if (!(load_relaxed(&c->policy) & CPU_POLICY_MWAIT_NOP) && !cpuid_has_mwait(c))
+		cpu_ud(c);
+	if (c->cpl)
+		cpu_ud(c);
+}
+
+/*
+ * VMCALL is Intel's and VMMCALL AMD's, by the host's maker as in KVM. The other one is replaced in the guest's code, so that it happens
+ * once; where the guest may not write to its code it is taken as it is each time.
+ */
+static void make_native(struct cpu *c, const struct insn *i)
+{
+	const u8 code[3] = { 0x0f, 0x01, cpuid_host_is_amd() ? 0xd9 : 0xc1 };
+	gva_t la = cpu_is_64(c) ? c->rip : (u32)(c->seg[S_CS].base + c->rip);
+	struct mmu_result r;
+
+	if (i->modrm == code[2])
+		return;
+	if (!(load_relaxed(&c->policy) & CPU_POLICY_FIX_HYPERCALL))
+		cpu_ud(c);
+	if (i->len == sizeof(code) && !mmu_walk(c, la, MMU_W, c->mmu_idx, &r) && !mmu_walk(c, la + 2, MMU_W, c->mmu_idx, &r))
+		lin_st_bytes(c, la, code, sizeof(code), c->mmu_idx);
 }
 
 void op_hypercall(struct cpu *c, const struct insn *i)
 {
+	make_native(c, i);
 	cpu_fpu_put(c);
 	c->rip = c->next_rip;
 	if (c->ops->hypercall(c))

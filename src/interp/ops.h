@@ -110,6 +110,6 @@ OP(outs);          /* E  [REP] OUTS: i->seg:rSI, asz, rep */
  * Finish the port access that the VMM answered (c->io.state == IO_DONE): writes the register or memory, moves the counters and c->rip.
  * The loop calls it before anything else, with a catch point set: an INS whose memory went away raises. Drops the answer if rip moved.
  */
-void interp_complete_io(struct cpu *c) hidden;
+bool interp_complete_io(struct cpu *c) hidden; /* false: the VMM has moved RIP, and it is dropped */
 
 #endif

@@ -316,6 +316,8 @@ bool stub_lower(struct cpu *c, const struct decoded *d, struct insn *i)
 	u8 code[STUB_MAX];
 
 	cpu_fpu_put(c); /* the decoder is compiled with vector registers */
+	/* Of x87 it knows FNINIT and the two stores below. */
+	i->kvm_lacks = is_x87(&d->z) && d->z.mnemonic != ZYDIS_MNEMONIC_FNSTCW && d->z.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
 	if (xsave_lower(d, i) || vsib_lower(d, i) || maskmov_lower(d, i))
 		return true;
 	if (!wanted(&d->z))

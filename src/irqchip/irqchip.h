@@ -87,6 +87,8 @@ int lapic_get_state(struct lapic *l, struct kvm_lapic_state *s) hidden;
 int lapic_set_state(struct lapic *l, const struct kvm_lapic_state *s) hidden;
 /* Time in CLOCK_MONOTONIC ns at which the timer will fire, ~0 if unarmed: for a vCPU that sleeps in HLT. */
 u64 lapic_next_expiry(struct lapic *l) hidden;
+/* A corrected machine check error, or one that software may handle later: LVT CMCI. */
+void lapic_deliver_cmci(struct lapic *l) hidden;
 /* Called on the vCPU's thread when woken or on CPU_REQ_TIMER: turn an expiry into an IRR bit (LVTT), re-arm periodic. */
 void lapic_run_timer(struct lapic *l) hidden;
 /* The VMM changed the guest's TSC: re-arm the deadline timer. */
@@ -102,6 +104,8 @@ struct irq_msg {
 	u8 shorthand;    /* 0 none, 1 self, 2 all, 3 all but self */
 	bool redirect_hint;
 };
+/* This LAPIC, whatever the destination says: did it take it? */
+int lapic_accept_msg(struct lapic *l, const struct irq_msg *m) hidden;
 /* Returns how many LAPICs took it; <= 0: none. Inside a reader section of the VM's qsbr domain, or with irqchip.lock held. */
 int irq_deliver_msg(struct irqchip *c, struct lapic *src, const struct irq_msg *m) hidden;
 int irq_deliver_msi(struct irqchip *c, u64 addr, u32 data) hidden;
@@ -126,6 +130,8 @@ struct irqchip {
 	u32 nlapics;                /* grows; slots are published with store_release */
 	struct lapic **lapics;      /* by creation order; capacity KVM_MAX_VCPUS (1024) */
 	u32 boot_id;                /* KVM_SET_BOOT_CPU_ID */
+	bool lint0_masked;          /* KVM_X86_QUIRK_LINT0_REENABLED is off */
+	u32 ids_moved;              /* atomic, stays set: some LAPIC's id was changed, so an id may be of several */
 	struct irqfd_list *irqfds;
 	void *reserved[4];
 };

@@ -158,6 +158,11 @@ int lapic_accept(struct lapic *l, unsigned mode, u8 vector, bool assert, bool le
 	return 1;
 }
 
+int lapic_accept_msg(struct lapic *l, const struct irq_msg *m)
+{
+	return lapic_hw_enabled(l) ? lapic_accept(l, m->delivery, m->vector, m->assert, m->level) : 0;
+}
+
 int lapic_local_deliver(struct lapic *l, u32 off)
 {
 	u32 lvt = apic_get(l, off);
@@ -169,6 +174,12 @@ int lapic_local_deliver(struct lapic *l, u32 off)
 	if (r && off == APIC_LVTPC)
 		apic_put(l, off, lvt | APIC_LVT_MASKED);
 	return r;
+}
+
+void lapic_deliver_cmci(struct lapic *l)
+{
+	if (l->cmci)
+		lapic_local_deliver(l, APIC_LVTCMCI);
 }
 
 /* ---- IPIs and EOI ---- */
@@ -294,7 +305,11 @@ static int write_mode_reg(struct lapic *l, u32 off, u32 val)
 	if (x2)
 		return -EINVAL;
 	switch (off) {
-	case APIC_ID: apic_put(l, off, val); break;
+	case APIC_ID:
+		if (val >> 24 != l->id)
+			__atomic_store_n(&l->chip->ids_moved, 1, __ATOMIC_SEQ_CST);
+		apic_put(l, off, val);
+		break;
 	case APIC_LDR: apic_put(l, off, val & 0xff000000u); break;
 	case APIC_DFR: apic_put(l, off, val | 0x0fffffffu); break;
 	case APIC_ICR2: apic_put(l, off, val & 0xff000000u); return 0;
@@ -541,7 +556,7 @@ void lapic_reset(struct lapic *l, bool init)
 	if (l->cmci)
 		apic_put(l, APIC_LVTCMCI, APIC_LVT_MASKED);
 	/* The boot processor starts with the PIC connected, as firmware that knows no APIC expects. */
-	if (bsp)
+	if (bsp && !l->chip->lint0_masked)
 		apic_put(l, APIC_LVT0, DM_EXTINT << 8);
 	lapic_timer_mode_changed(l);
 	apic_put(l, APIC_DFR, 0xffffffff);
@@ -610,6 +625,8 @@ int lapic_set_state(struct lapic *l, const struct kvm_lapic_state *s)
 		memcpy(&w, s->regs + off, 4);
 		apic_put(l, off, w);
 	}
+	if (!lapic_x2apic(l) && apic_get(l, APIC_ID) >> 24 != l->id)
+		__atomic_store_n(&l->chip->ids_moved, 1, __ATOMIC_SEQ_CST);
 	if (lapic_x2apic(l)) { /* both are the hardware's, not the VMM's, in this mode */
 		apic_put(l, APIC_ID, l->id);
 		apic_put(l, APIC_LDR, x2apic_ldr(l));

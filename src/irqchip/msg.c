@@ -126,8 +126,8 @@ int irq_deliver_to(struct irqchip *c, struct lapic *src, const struct irq_msg *m
 		l = pick_lowest(c, src, m, &slot);
 		return l ? accept(l, slot, m, dest) : 0;
 	}
-	/* A vCPU's slot is usually its id. */
-	if (!m->shorthand && !m->logical && m->dest < MIN(n, BROADCAST_XAPIC)) {
+	/* A vCPU's slot is usually its id, and its alone. */
+	if (!m->shorthand && !m->logical && m->dest < MIN(n, BROADCAST_XAPIC) && !__atomic_load_n(&c->ids_moved, __ATOMIC_SEQ_CST)) {
 		l = irqchip_lapic(c, m->dest);
 		if (l && l->id == m->dest && lapic_hw_enabled(l) && match_physical(l, m->dest))
 			return accept(l, m->dest, m, dest);

@@ -44,6 +44,8 @@ static bool wakes_hlt(struct kvm_vcpu *v)
 	const struct cpu_events *ev = &v->cpu.ev;
 
 	vcpu_collect_nmi(v);
+	if (load_relaxed(&v->unhalt))
+		return true;
 	if (ev->nmi_injected || (ev->nmi_pending && !ev->nmi_masked) || ev->exc_injected || ev->intr_injected)
 		return true;
 	return (v->cpu.rflags & X86_IF) && vcpu_has_interrupt(v);

@@ -7,20 +7,12 @@
  */
 #include "kvm/kvm.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <time.h>
 
 #include "base/string.h"
 #include "base/sys.h"
-
-#define MSR_KVM_WALL_CLOCK 0x11
-#define MSR_KVM_SYSTEM_TIME 0x12
-#define MSR_KVM_WALL_CLOCK_NEW 0x4b564d00
-#define MSR_KVM_SYSTEM_TIME_NEW 0x4b564d01
-#define MSR_KVM_ASYNC_PF_EN 0x4b564d02
-#define MSR_KVM_STEAL_TIME 0x4b564d03
-#define MSR_KVM_PV_EOI_EN 0x4b564d04
-#define MSR_KVM_POLL_CONTROL 0x4b564d05
 
 #define TSC_TOLERANCE_PPM 250 /* Linux's default */
 
@@ -274,9 +266,32 @@ void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset)
 
 /* ---- MSRs ---- */
 
-int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val)
+/* The KVM_FEATURE_* that a register belongs to. */
+static unsigned feature_of(u32 index)
+{
+	switch (index) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME: return KVM_FEATURE_CLOCKSOURCE;
+	case MSR_KVM_ASYNC_PF_EN: return KVM_FEATURE_ASYNC_PF;
+	case MSR_KVM_STEAL_TIME: return KVM_FEATURE_STEAL_TIME;
+	case MSR_KVM_PV_EOI_EN: return KVM_FEATURE_PV_EOI;
+	case MSR_KVM_POLL_CONTROL: return KVM_FEATURE_POLL_CONTROL;
+	default: return KVM_FEATURE_CLOCKSOURCE2;
+	}
+}
+
+/* May the guest, or the VMM in its name, touch this register? */
+static bool refused(const struct kvm_vcpu *v, u32 index, bool host)
+{
+	return !host && !vcpu_pv_has(v, feature_of(index));
+}
+
+int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val, bool host)
 {
 	const struct kvm_pvclock *pv = &v->pv;
+
+	if (refused(v, index, host) && vcpu_clock_rdmsr(v, index, val, true) != -ENOENT)
+		return -EINVAL;
 
 	switch (index) {
 	case MSR_KVM_WALL_CLOCK:
@@ -315,7 +330,10 @@ static int set_absent(u64 *msr, u64 val, bool host)
 int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host)
 {
 	struct kvm_pvclock *pv = &v->pv;
+	u64 old;
 
+	if (refused(v, index, host) && vcpu_clock_rdmsr(v, index, &old, true) != -ENOENT)
+		return -EINVAL;
 	switch (index) {
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
@@ -333,7 +351,7 @@ int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host)
 	case MSR_KVM_ASYNC_PF_EN:
 		return set_absent(&pv->async_pf_en, val, host);
 	case MSR_KVM_STEAL_TIME:
-		return set_absent(&pv->steal_time, val, host);
+		return vcpu_set_steal_time(v, val);
 	case MSR_KVM_PV_EOI_EN:
 		return set_absent(&pv->pv_eoi, val, host);
 	case MSR_KVM_POLL_CONTROL:

@@ -52,6 +52,28 @@ struct kvm_userspace_memory_region2 {
 };
 #endif
 
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
+#endif
+#ifndef KVM_CAP_DISABLE_QUIRKS2
+#define KVM_CAP_DISABLE_QUIRKS2 213
+#endif
+#ifndef KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS
+#define KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS (1 << 6)
+#endif
+#ifndef KVM_X86_QUIRK_SLOT_ZAP_ALL
+#define KVM_X86_QUIRK_SLOT_ZAP_ALL (1 << 7)
+#endif
+/*
+ * Behaviour of the first KVMs that is kept unless a VMM asks for the hardware's. Of CD_NW_CLEARED (what CR0.CD means for memory types) and
+ * SLOT_ZAP_ALL (which translations go with a slot) nothing can be seen here, either way.
+ */
+#define KVM_QUIRKS                                                                                                                         \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_CD_NW_CLEARED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE | KVM_X86_QUIRK_OUT_7E_INC_RIP |      \
+	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS |                     \
+	 KVM_X86_QUIRK_SLOT_ZAP_ALL)
+#define KVM_DISABLE_EXITS (KVM_X86_DISABLE_EXITS_MWAIT | KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
+
 struct kvm;
 
 /* What the VM knows of a device (devices/): a list, and how one ends that is still there when the VM does. */
@@ -102,6 +124,9 @@ struct kvm {
 	u32 msr_exits;       /* atomic: KVM_MSR_EXIT_REASON_* (KVM_CAP_X86_USER_SPACE_MSR) */
 	struct msr_filter *msr_filter; /* load_acquire; NULL: none */
 	bool memory_owned;
+	bool hlt_in_guest;   /* KVM_CAP_X86_DISABLE_EXITS: HLT is no exit, whoever has the LAPIC */
+	u32 policy;          /* enum cpu_policy of its vCPUs; changed under lock (kvm_set_policy) */
+	u64 quirks_off;      /* atomic: KVM_X86_QUIRK_* that the VMM does not want */
 	struct mutex dev_lock; /* outside `lock`: devices are made and ended one at a time */
 	struct kvm_device *devices;
 	u32 noncoherent;     /* atomic, changed under lock: users of DMA past the caches (kvm_noncoherent_dma) */
@@ -113,6 +138,9 @@ struct kvm_pvclock {
 	u64 async_pf_en, steal_time, pv_eoi, poll_control; /* kept for VMMs that write them without asking CPUID */
 	bool stopped;
 	u64 seen_tsc_offset;
+	u64 stolen, steal_due; /* what has been reported; the host TSC from which on it is to be looked at again */
+	u64 steal_left;        /* the host TSC when KVM_RUN was left */
+	int steal_tid;         /* the thread that runs the vCPU; 0: not known yet */
 };
 
 struct kvm_vcpu {
@@ -140,6 +168,8 @@ struct kvm_vcpu {
 	u64 sig_mask;
 	u32 tsc_khz; /* as KVM_SET_TSC_KHZ had it; it runs at the host's */
 	u64 cr8;                 /* without LAPIC */
+	u32 unhalt;              /* atomic: another vCPU's KVM_HC_KICK_CPU ends the HLT, or the next one */
+	bool pv_enforced;        /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	u64 vapic_addr;
 	u32 pauses;
 	void *client;            /* atomic: the client's event whose signal() this vCPU's thread runs (xinterface/) */
@@ -173,6 +203,10 @@ static inline bool kvm_lapics_in_kernel(const struct kvm *kvm)
 {
 	return kvm->irq.kernel || kvm->irq.split;
 }
+static inline bool kvm_has_quirk(const struct kvm *kvm, u64 quirk)
+{
+	return !(load_relaxed(&kvm->quirks_off) & quirk);
+}
 static inline bool vcpu_is_bsp(const struct kvm_vcpu *v)
 {
 	return v->id == v->kvm->irq.boot_id;
@@ -194,6 +228,10 @@ void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus) hidden;
 /* Adds those of one vCPU; of all vCPUs of a VM. */
 void vcpu_stats_add(const struct kvm_vcpu *v, u64 sum[KSTAT_COUNT]) hidden;
 void kvm_stats_add(struct kvm *kvm, u64 sum[KSTAT_COUNT]) hidden;
+/* Bits `set` on, bits `clear` off, for every vCPU there is and will be. */
+void kvm_set_policy(struct kvm *kvm, u32 set, u32 clear) hidden;
+void kvm_disable_quirks(struct kvm *kvm, u64 quirks) hidden;
+int kvm_set_apic_bus(struct kvm *kvm, u64 ns) hidden; /* KVM_CAP_X86_APIC_BUS_CYCLES_NS */
 /* One more, or one fewer, whose DMA the host's caches do not see: while there is any, WBINVD and CLFLUSH reach the host's caches. */
 void kvm_noncoherent_dma(struct kvm *kvm, bool start) hidden;
 
@@ -206,6 +244,10 @@ int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n) 
 void vcpu_update_features(struct kvm_vcpu *v) hidden; /* what CPUID and MCG_CAP say to the LAPIC */
 /* The VMM has mapped `len` bytes of the vCPU's file from `offset` on at `addr`: put the VM's coalesced ring where it belongs there. */
 int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot) hidden;
+
+struct kvm_vcpu *kvm_vcpu_by_id(struct kvm *kvm, u32 id) hidden; /* or NULL. Any thread: vCPUs stay as long as their VM */
+/* May the guest use this KVM_FEATURE_*? */
+bool vcpu_pv_has(const struct kvm_vcpu *v, unsigned feature) hidden;
 
 /* run.c: KVM_RUN, with the vCPU's lock held and `s` entered. */
 void vcpu_sig_init(struct vcpu_sig *s, struct kvm_vcpu *v) hidden;
@@ -256,8 +298,14 @@ void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value) hidden; /* the VMM sets the gu
 void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset) hidden;
 void vcpu_tsc_moved(struct kvm_vcpu *v) hidden;           /* the guest did */
 /* 0x11, 0x12, 0x4b564d00..; -ENOENT: not these. */
-int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val) hidden;
+int vcpu_clock_rdmsr(struct kvm_vcpu *v, u32 index, u64 *val, bool host) hidden;
 int vcpu_clock_wrmsr(struct kvm_vcpu *v, u32 index, u64 val, bool host) hidden;
+
+/* steal.c */
+int vcpu_set_steal_time(struct kvm_vcpu *v, u64 val) hidden;
+/* If v->pv.steal_time & 1, on the thread that runs the vCPU, inside the read section. */
+void vcpu_steal_enter(struct kvm_vcpu *v) hidden;
+void vcpu_steal_tick(struct kvm_vcpu *v) hidden;
 
 /* msrs.c */
 int vcpu_get_msr(struct kvm_vcpu *v, u32 index, u64 *val) hidden; /* for the VMM; 0 or -errno */
@@ -302,6 +350,6 @@ int vcpu_translate(struct kvm_vcpu *v, struct kvm_translation *t) hidden;
 u64 vcpu_get_cr8(struct kvm_vcpu *v) hidden;
 void vcpu_set_cr8(struct kvm_vcpu *v, u64 val) hidden;
 
-#define KVM_MCG_CAP_SUPPORTED ((1ull << 24) | (1ull << 8)) /* SER_P, CTL_P */
+#define KVM_MCG_CAP_SUPPORTED (BIT(24) | BIT(10) | BIT(8)) /* SER_P, CMCI_P, CTL_P */
 
 #endif

@@ -15,7 +15,7 @@ int vcpu_get_msr(struct kvm_vcpu *v, u32 index, u64 *val)
 	if (r == -ENOENT)
 		r = lapic_rdmsr(&v->lapic, index, val);
 	if (r == -ENOENT)
-		r = vcpu_clock_rdmsr(v, index, val);
+		r = vcpu_clock_rdmsr(v, index, val, true);
 	return r;
 }
 

@@ -6,14 +6,13 @@
 #include "kvm/kvm.h"
 
 #include <errno.h>
+#include <linux/kvm_para.h>
 
 #include "base/cache.h"
+#include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
 
-#define KVM_HC_VAPIC_POLL_IRQ 1
-#define KVM_ENOSYS 1000
-#define KVM_EPERM 1
 
 static int op_pio(struct cpu *c, u16 port, unsigned size, unsigned count, void *data, bool write)
 {
@@ -36,10 +35,35 @@ static int op_pio(struct cpu *c, u16 port, unsigned size, unsigned count, void *
 
 static bool in_lapic_page(const struct kvm_vcpu *v, gpa_t gpa)
 {
+	return v->lapic.present && (gpa & PAGE_MASK) == (v->lapic.base & 0xffffffffff000ull);
+}
+
+/* The LAPIC's page while the LAPIC is off or in x2APIC mode. */
+static bool lapic_page_is_hole(const struct kvm_vcpu *v)
+{
 	const u64 enabled = 1u << 11, x2apic = 1u << 10;
 
-	return v->lapic.present && (v->lapic.base & (enabled | x2apic)) == enabled &&
-	       (gpa & PAGE_MASK) == (v->lapic.base & 0xffffffffff000ull);
+	return (v->lapic.base & (enabled | x2apic)) != enabled;
+}
+
+static bool lapic_page(struct kvm_vcpu *v, gpa_t gpa, unsigned len, void *data, bool write)
+{
+	u32 off = gpa & ~PAGE_MASK;
+
+	if (likely(!in_lapic_page(v, gpa)))
+		return false;
+	if (unlikely(lapic_page_is_hole(v))) {
+		/* The VMM must not take a stray write for an MSI. */
+		if (!kvm_has_quirk(v->kvm, KVM_X86_QUIRK_LAPIC_MMIO_HOLE))
+			return false;
+		if (!write)
+			memset(data, 0xff, len);
+	} else if (write) {
+		lapic_mmio_write(&v->lapic, off, len, data);
+	} else {
+		lapic_mmio_read(&v->lapic, off, len, data);
+	}
+	return true;
 }
 
 static int op_mmio(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool write)
@@ -47,15 +71,8 @@ static int op_mmio(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool writ
 	struct kvm_vcpu *v = cpu_vcpu(c);
 	struct iobus *bus = &v->kvm->bus;
 
-	if (in_lapic_page(v, gpa)) {
-		u32 off = gpa & ~PAGE_MASK;
-
-		if (write)
-			lapic_mmio_write(&v->lapic, off, len, data);
-		else
-			lapic_mmio_read(&v->lapic, off, len, data);
+	if (lapic_page(v, gpa, len, data, write))
 		return 0;
-	}
 	int r = write ? iobus_write(bus, IO_MMIO, v, gpa, len, data) : iobus_read(bus, IO_MMIO, v, gpa, len, data);
 	return r ? 1 : 0;
 }
@@ -65,7 +82,7 @@ static int op_rdmsr(struct cpu *c, u32 index, u64 *value)
 	struct kvm_vcpu *v = cpu_vcpu(c);
 	int r = lapic_rdmsr(&v->lapic, index, value);
 
-	return r == -ENOENT ? vcpu_clock_rdmsr(v, index, value) : r;
+	return r == -ENOENT ? vcpu_clock_rdmsr(v, index, value, false) : r;
 }
 
 static int op_wrmsr(struct cpu *c, u32 index, u64 value)
@@ -112,19 +129,65 @@ static void op_set_tpr(struct cpu *c, u64 tpr)
 	cpu_request(c, CPU_REQ_EVENT);
 }
 
-/* No hypercall that does anything is shown in CPUID. */
+/* Interrupts for the vCPUs whose APIC ids, counted from `min`, have their bits set in the two words: how many took it. */
+static s64 hc_send_ipi(struct kvm_vcpu *v, u64 low, u64 high, u32 min, u32 icr)
+{
+	unsigned width = cpu_is_64(&v->cpu) ? 64 : 32;
+	const u64 word[2] = { low, high };
+	struct irq_msg m = {
+		.vector = (u8)icr,
+		.delivery = (icr >> 8) & 7,
+		.assert = icr & 0x4000,
+		.level = icr & 0x8000,
+	};
+	s64 n = 0;
+
+	if (icr & 0xc0800) /* a logical destination or a shorthand: the bits say to whom */
+		return -KVM_EINVAL;
+	if (!v->lapic.present)
+		return -KVM_EOPNOTSUPP;
+	for (unsigned w = 0; w < 2; w++) {
+		for (u64 bits = word[w]; bits; bits &= bits - 1) {
+			u64 id = (u64)min + w * width + (unsigned)__builtin_ctzll(bits);
+			struct kvm_vcpu *to = id < KVM_VCPU_IDS_MAX ? kvm_vcpu_by_id(v->kvm, (u32)id) : NULL;
+
+			n += to && to->lapic.present && lapic_accept_msg(&to->lapic, &m);
+		}
+	}
+	return n;
+}
+
+static s64 hc_kick(struct kvm_vcpu *v, u64 id)
+{
+	struct kvm_vcpu *to = id < KVM_VCPU_IDS_MAX ? kvm_vcpu_by_id(v->kvm, (u32)id) : NULL;
+
+	if (to) {
+		store_relaxed(&to->unhalt, 1);
+		vcpu_kick(to, CPU_REQ_EVENT);
+	}
+	return 0;
+}
+
 static int op_hypercall(struct cpu *c)
 {
-	u64 nr = c->gpr[R_AX];
+	struct kvm_vcpu *v = cpu_vcpu(c);
+	u64 mask = cpu_is_64(c) ? ~0ull : ~0u;
+	u64 nr = c->gpr[R_AX] & mask, a0 = c->gpr[R_BX] & mask, a1 = c->gpr[R_CX] & mask, a2 = c->gpr[R_DX] & mask, a3 = c->gpr[R_SI] & mask;
 	s64 ret = -KVM_ENOSYS;
 
-	if (!cpu_is_64(c))
-		nr = (u32)nr;
-	if (c->cpl)
+	if (c->cpl) {
 		ret = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+	} else if (nr == KVM_HC_VAPIC_POLL_IRQ) {
 		ret = 0;
-	c->gpr[R_AX] = cpu_is_64(c) ? (u64)ret : (u32)ret;
+	} else if (nr == KVM_HC_KICK_CPU && vcpu_pv_has(v, KVM_FEATURE_PV_UNHALT)) {
+		ret = hc_kick(v, a1);
+	} else if (nr == KVM_HC_SEND_IPI && vcpu_pv_has(v, KVM_FEATURE_PV_SEND_IPI)) {
+		ret = hc_send_ipi(v, a0, a1, (u32)a2, (u32)a3);
+	} else if (nr == KVM_HC_SCHED_YIELD && vcpu_pv_has(v, KVM_FEATURE_PV_SCHED_YIELD)) {
+		sys_yield();
+		ret = 0;
+	}
+	c->gpr[R_AX] = (u64)ret & mask;
 	return 0;
 }
 

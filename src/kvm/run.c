@@ -83,6 +83,8 @@ u32 vcpu_process_requests(struct kvm_vcpu *v)
 			lapic_run_timer(&v->lapic);
 		if (req & CPU_REQ_CLOCK)
 			vcpu_write_clock(v);
+		if (req & CPU_REQ_TIMER && unlikely(v->pv.steal_time & 1))
+			vcpu_steal_tick(v); /* guests ask in their timer interrupt */
 	}
 }
 
@@ -192,6 +194,12 @@ static int exit_io(struct kvm_vcpu *v)
 	}
 	io->state = IO_WAIT;
 	v->pending_io = true;
+	/* The port of QEMU's and others' APIC option ROM: they expect RIP behind the OUT. */
+	if (unlikely(io->port == 0x7e && io->write && !io->string && kvm_has_quirk(v->kvm, KVM_X86_QUIRK_OUT_7E_INC_RIP))) {
+		io->state = IO_NONE;
+		v->pending_io = false;
+		v->cpu.rip += io->insn_len;
+	}
 	return TO_VMM;
 }
 
@@ -213,7 +221,7 @@ static int exit_mmio(struct kvm_vcpu *v)
 
 static int exit_hlt(struct kvm_vcpu *v)
 {
-	if (v->lapic.present) {
+	if (v->lapic.present || v->kvm->hlt_in_guest) {
 		v->mp_state = KVM_MP_STATE_HALTED;
 		return GO_ON;
 	}
@@ -427,6 +435,7 @@ static int not_runnable(struct kvm_vcpu *v, struct vcpu_sig *s)
 	vcpu_accept_events(v);
 	if (v->mp_state == KVM_MP_STATE_HALTED)
 		v->mp_state = KVM_MP_STATE_RUNNABLE;
+	store_relaxed(&v->unhalt, 0);
 	return GO_ON;
 }
 
@@ -543,8 +552,12 @@ int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s)
 			v->stat.vmm_tsc += t0 - v->stat.left_at;
 	}
 	qsbr_enter(&v->kvm->qsbr, &v->reader);
+	if (unlikely(v->pv.steal_time & 1))
+		vcpu_steal_enter(v);
 	int r = enter(v, s);
 	post_run(v);
+	if (unlikely(v->pv.steal_time & 1))
+		v->pv.steal_left = host_rdtsc();
 	qsbr_leave(&v->reader);
 	/* A VMM that answers an access may write to pages (a disk's DMA), but what it writes becomes code only by a change of mapping. */
 	if (r || (v->run->exit_reason != KVM_EXIT_IO && v->run->exit_reason != KVM_EXIT_MMIO))

@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "base/string.h"
+#include "cpu/msr.h"
 
 void vcpu_get_events(struct kvm_vcpu *v, struct kvm_vcpu_events *e)
 {
@@ -107,8 +108,11 @@ int vcpu_setup_mce(struct kvm_vcpu *v, u64 cap)
 	vcpu_update_features(v);
 	if (cap & (1u << 8)) /* MCG_CTL_P */
 		m->mcg_ctl = ~0ull;
-	for (unsigned i = 0; i < banks; i++)
+	for (unsigned i = 0; i < banks; i++) {
 		m->mce[i][0] = ~0ull;
+		if (cap & MCG_CMCI_P)
+			m->mci_ctl2[i] = 0;
+	}
 	return 0;
 }
 
@@ -129,12 +133,14 @@ int vcpu_set_mce(struct kvm_vcpu *v, const struct kvm_x86_mce *e)
 		return -EINVAL;
 	u64 *b = m->mce[e->bank];
 	bool uc = e->status & MCI_UC;
-	/* Uncorrected, but nobody needs to do anything (SDM 3, "UCNA"): kept for who reads it, and no machine check. */
+	/* Uncorrected, but nobody needs to do anything (SDM 3, "UCNA"): kept for who reads it, and no machine check but perhaps a CMCI. */
 	if (uc && !e->mcg_status && !(e->status & (MCI_PCC | MCI_S | MCI_AR))) {
 		b[1] = e->status;
 		b[2] = e->addr;
 		b[3] = e->misc;
 		m->mcg_status = 0;
+		if (m->mci_ctl2[e->bank] & MCI_CTL2_CMCI && v->lapic.present)
+			lapic_deliver_cmci(&v->lapic);
 		return 0;
 	}
 	/* Reporting switched off for all, or for this bank: nothing happens. */

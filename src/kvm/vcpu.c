@@ -8,6 +8,7 @@
  */
 #include "kvm/kvm.h"
 
+#include <asm/kvm_para.h>
 #include <errno.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -146,6 +147,7 @@ static void publish(struct kvm *kvm, struct kvm_vcpu *v)
 	v->idx = kvm->nvcpus;
 	kvm->vcpus[v->idx] = v;
 	v->cpu.noncoherent = kvm->noncoherent;
+	v->cpu.policy = kvm->policy;
 	store_release(&kvm->nvcpus, kvm->nvcpus + 1);
 	live_add(LIVE_VCPU, 1);
 }
@@ -206,6 +208,24 @@ int kvm_create_vcpu(struct kvm *kvm, u32 id)
 	return r;
 }
 
+struct kvm_vcpu *kvm_vcpu_by_id(struct kvm *kvm, u32 id)
+{
+	u32 n = load_acquire(&kvm->nvcpus);
+
+	if (id < n && kvm->vcpus[id]->id == id) /* usually made in order */
+		return kvm->vcpus[id];
+	for (u32 i = 0; i < n; i++)
+		if (kvm->vcpus[i]->id == id)
+			return kvm->vcpus[i];
+	return NULL;
+}
+
+/* As in KVM: what CPUID does not show is refused only if the VMM has asked for that. */
+bool vcpu_pv_has(const struct kvm_vcpu *v, unsigned feature)
+{
+	return !v->pv_enforced || v->cpu.feat[CPUW_KVM_EAX] >> feature & 1;
+}
+
 static bool same_cpuid(const struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 {
 	return v->cpu.ncpuid == n && (!n || !memcmp(v->cpu.cpuid, e, n * sizeof(*e)));
@@ -227,6 +247,8 @@ int vcpu_set_cpuid(struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 	int r = cpuid_set(&v->cpu, e, n);
 	if (!r) {
 		cpuid_set_apic_enabled(&v->cpu, v->lapic.base & (1u << 11));
+		if (v->kvm->hlt_in_guest) /* whoever does not see a HLT need not be kicked out of it */
+			cpuid_hide_kvm_feature(&v->cpu, KVM_FEATURE_PV_UNHALT);
 		vcpu_update_features(v);
 		cpu_update_mode(&v->cpu);
 		cpu_tlb_flush(&v->cpu);

@@ -31,6 +31,7 @@ static int vm_init(struct kvm *kvm)
 	mutex_init(&kvm->lock, "kvm");
 	mutex_init(&kvm->dev_lock, "devices");
 	kvm->refs = kvm->pins = 1;
+	kvm->policy = CPU_POLICY_FIX_HYPERCALL | CPU_POLICY_MWAIT_NOP;
 	for (unsigned i = 0; i < KVM_CLIENT_READERS; i++)
 		qsbr_register(&kvm->qsbr, &kvm->clients[i].reader);
 	int r = service_start(&kvm->svc, "usekvm-service");
@@ -179,6 +180,48 @@ void kvm_stats_sum(u64 sum[KSTAT_COUNT], unsigned *vms, unsigned *vcpus)
 	memcpy(sum, all, KSTAT_COUNT * sizeof(u64));
 	*vms = (unsigned)all[KSTAT_COUNT];
 	*vcpus = (unsigned)all[KSTAT_COUNT + 1];
+}
+
+void kvm_set_policy(struct kvm *kvm, u32 set, u32 clear)
+{
+	mutex_lock(&kvm->lock);
+	store_relaxed(&kvm->policy, (kvm->policy & ~clear) | set);
+	for (u32 i = 0; i < kvm->nvcpus; i++)
+		store_relaxed(&kvm->vcpus[i]->cpu.policy, kvm->policy);
+	mutex_unlock(&kvm->lock);
+}
+
+void kvm_disable_quirks(struct kvm *kvm, u64 quirks)
+{
+	u32 set = quirks & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT ? CPU_POLICY_MWAIT_MSR : 0, clear = 0;
+
+	if (quirks & KVM_X86_QUIRK_FIX_HYPERCALL_INSN)
+		clear |= CPU_POLICY_FIX_HYPERCALL;
+	if (quirks & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+		clear |= CPU_POLICY_MWAIT_NOP;
+	if (quirks & KVM_X86_QUIRK_LINT0_REENABLED)
+		kvm->irq.lint0_masked = true;
+	__atomic_fetch_or(&kvm->quirks_off, quirks & KVM_QUIRKS, __ATOMIC_RELAXED);
+	kvm_set_policy(kvm, set, clear);
+}
+
+/* What a cycle of the LAPIC timers' bus takes: before any vCPU, since their timers count in it. */
+int kvm_set_apic_bus(struct kvm *kvm, u64 ns)
+{
+	int r = 0;
+
+	/* A timer's longest time, 2^32 cycles at a divider of 128, must still fit. */
+	if (!ns || ns > ~0ull >> 39)
+		return -EINVAL;
+	mutex_lock(&kvm->lock);
+	if (!kvm_lapics_in_kernel(kvm))
+		r = -ENXIO;
+	else if (kvm->nvcpus)
+		r = -EINVAL;
+	else
+		kvm->irq.bus_cycle_ns = ns;
+	mutex_unlock(&kvm->lock);
+	return r;
 }
 
 /* vCPUs made later take it over when they are published, under the same lock. */

@@ -44,7 +44,7 @@ struct memslot {
 
 struct memslots { /* immutable once installed */
 	u64 generation;
-	u32 n;
+	u32 n, room; /* room: how many the allocation can hold */
 	struct memslot slot[]; /* sorted by gfn, not overlapping */
 };
 
@@ -64,6 +64,7 @@ struct mem_track; /* host pages that hold decoded code: mem/track.c */
 struct guest_mem {
 	struct memslots *slots;     /* load_acquire */
 	struct mutex lock;          /* writers; dirty log calls */
+	struct memslots *spare;     /* the table before: its memory is the next one's; under lock */
 	const struct mem_ops *ops;
 	struct mem_track *track;
 	u32 engines;                /* atomic: vCPUs with decoded code, for sharing out memory among them */

@@ -5,7 +5,7 @@
  * A change is made in three steps: everything that can fail (checks, the new table, a new dirty bitmap, new memory); then the new
  * table is installed and ops->flush_all() returns when no vCPU and no other reader uses the old one; then what only the old one
  * needed is freed. A table is an array sorted by gfn, copied for each change: some tens of thousands of slots cost a copy of about
- * two megabytes a change, and lookups stay a binary search without locks.
+ * two megabytes a change, and lookups stay a binary search without locks. The old table's memory is kept for the next change.
  *
  * Which changes are allowed, and the order of the checks (it decides which error a caller sees), are those of Linux 6.18 on x86.
  */
@@ -79,8 +79,9 @@ void mem_destroy(struct guest_mem *m)
 		for (u32 i = 0; i < m->slots->n; i++)
 			release_slot(&m->slots->slot[i]);
 	free(m->slots);
+	free(m->spare);
 	free(m->id_table);
-	m->slots = NULL;
+	m->slots = m->spare = NULL;
 	m->id_table = NULL;
 	track_destroy(m);
 }
@@ -136,26 +137,55 @@ static bool overlaps(const struct memslots *s, u32 id, gfn_t gfn, u64 npages)
 	return false;
 }
 
-/* A copy of the present table without `old` and with `new` (either may be NULL). */
-static struct memslots *table_copy(const struct memslots *t, const struct memslot *old, const struct memslot *new)
+static struct memslot *copy_range(struct memslot *out, const struct memslots *t, u32 from, u32 to)
 {
-	u32 n = t->n - (old != NULL) + (new != NULL), out = 0;
-	struct memslots *r = malloc(sizeof(*r) + n * sizeof(r->slot[0]));
+	memcpy(out, &t->slot[from], (to - from) * sizeof(*out));
+	return out + (to - from);
+}
+
+/* Memory for a table of n slots: that of the one before the present one if it is large enough, so that changes of many slots do not allocate. */
+static struct memslots *table_room(struct guest_mem *m, u32 n)
+{
+	struct memslots *r = m->spare;
+	u32 room = n + n / 4 + 4;
+
+	if (r && r->room >= n) {
+		m->spare = NULL;
+		return r;
+	}
+	r = malloc(sizeof(*r) + room * sizeof(r->slot[0]));
+	if (r)
+		r->room = room;
+	return r;
+}
+
+/* A copy of the present table without `old` and with `new` (either may be NULL). */
+static struct memslots *table_copy(struct guest_mem *m, const struct memslots *t, const struct memslot *old, const struct memslot *new)
+{
+	u32 n = t->n - (old != NULL) + (new != NULL);
+	struct memslots *r = table_room(m, n);
+	u32 without = old ? (u32)(old - t->slot) : t->n;               /* the one that is left out */
+	u32 before = new ? (u32)(index_below(t, new->gfn) + 1) : t->n; /* the one that `new` comes before */
+	struct memslot *out;
 
 	if (!r)
 		return NULL;
 	r->generation = t->generation + 1;
 	r->n = n;
-	for (u32 i = 0; i < t->n; i++) {
-		if (new && t->slot[i].gfn >= new->gfn) {
-			r->slot[out++] = *new;
-			new = NULL;
-		}
-		if (&t->slot[i] != old)
-			r->slot[out++] = t->slot[i];
+	out = r->slot;
+	if (before <= without) {
+		out = copy_range(out, t, 0, before);
+		if (new)
+			*out++ = *new;
+		out = copy_range(out, t, before, without);
+		copy_range(out, t, without + (old != NULL), t->n);
+	} else {
+		out = copy_range(out, t, 0, without);
+		out = copy_range(out, t, without + 1, before);
+		if (new)
+			*out++ = *new;
+		copy_range(out, t, before, t->n);
 	}
-	if (new)
-		r->slot[out++] = *new;
 	return r;
 }
 
@@ -175,7 +205,7 @@ static int replace_slot(struct guest_mem *m, struct memslot *old, struct memslot
 		if (!new->dirty)
 			return -ENOMEM;
 	}
-	t = table_copy(before, old, new);
+	t = table_copy(m, before, old, new);
 	if (!t) {
 		if (new && new->dirty && !(old && old->dirty))
 			dirty_free(new->dirty);
@@ -193,7 +223,8 @@ static int replace_slot(struct guest_mem *m, struct memslot *old, struct memslot
 		m->id_table[new->id] = new->gfn + 1;
 	store_release(&m->slots, t);
 	m->ops->flush_all(m);
-	free(before);
+	free(m->spare);
+	m->spare = before;
 	release_slot(&gone);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Calls that take a path: /dev/kvm exists for the program, a character device 10:232 that everybody may read and write, whether or not
- * the host has one. All other paths go to the kernel untouched.
+ * the host has one. The parameters of KVM's modules are those of modules.c. All other paths go to the kernel untouched.
  *
  * Only a path whose last component is "kvm" costs more than a few compares. It is made absolute and simplified by its letters; a
  * symbolic link to /dev/kvm is not followed.
@@ -102,8 +102,11 @@ bool names_kvm(int dirfd, const char *path)
 
 long hook_openat(int dirfd, const char *path, int flags, unsigned mode)
 {
-	if (likely(!names_kvm(dirfd, path)))
-		return sys6(SYS_openat, dirfd, (long)path, flags, mode, 0, 0);
+	if (likely(!names_kvm(dirfd, path))) {
+		const char *value = module_parameter(path);
+
+		return value ? module_parameter_open(value, flags) : sys6(SYS_openat, dirfd, (long)path, flags, mode, 0, 0);
+	}
 	if (flags & O_DIRECTORY)
 		return -ENOTDIR;
 	if ((flags & (O_CREAT | O_EXCL)) == (O_CREAT | O_EXCL))
@@ -162,8 +165,11 @@ EXPORT int __openat64_2(int dirfd, const char *path, int flags)
 long hook_access(int dirfd, const char *path, int mode, int flags)
 {
 	if (likely(!names_kvm(dirfd, path))) {
+		const char *value = module_parameter(path);
 		long r;
 
+		if (value)
+			return module_parameter_access(value, mode);
 		if (!flags)
 			return sys3(SYS_faccessat, dirfd, path, mode);
 		r = sys6(SYS_faccessat2, dirfd, (long)path, mode, flags, 0, 0);
@@ -196,19 +202,22 @@ EXPORT int eaccess(const char *path, int mode)
 
 /* ---- stat ---- */
 
-static void fill_stat(struct stat *st)
+/* What usekvm answers for: /dev/kvm, or a parameter of KVM's modules. */
+enum named { NAMED_NOT, NAMED_KVM, NAMED_PARAMETER, NAMED_NOTHING };
+
+static void fill_stat(struct stat *st, enum named what)
 {
 	struct stat dev;
 
 	memset(&dev, 0, sizeof(dev));
-	sys6(SYS_newfstatat, AT_FDCWD, (long)"/dev", (long)&dev, 0, 0, 0);
+	sys6(SYS_newfstatat, AT_FDCWD, (long)(what == NAMED_KVM ? "/dev" : "/sys"), (long)&dev, 0, 0, 0);
 	dev.st_ino = KVM_INO;
-	dev.st_mode = S_IFCHR | 0666;
+	dev.st_mode = what == NAMED_KVM ? S_IFCHR | 0666 : S_IFREG | 0444;
 	dev.st_nlink = 1;
 	dev.st_uid = 0;
 	dev.st_gid = 0;
-	dev.st_rdev = makedev(KVM_MAJOR, KVM_MINOR);
-	dev.st_size = 0;
+	dev.st_rdev = what == NAMED_KVM ? makedev(KVM_MAJOR, KVM_MINOR) : 0;
+	dev.st_size = what == NAMED_KVM ? 0 : 4096;
 	dev.st_blocks = 0;
 	memcpy(st, &dev, sizeof(dev));
 }
@@ -228,18 +237,27 @@ static bool is_system_fd(int fd)
 	return yes;
 }
 
-static bool means_kvm(int dirfd, const char *path, int flags)
+static enum named named(int dirfd, const char *path, int flags)
 {
+	const char *value;
+
 	if (path && !path[0] && (flags & AT_EMPTY_PATH))
-		return is_system_fd(dirfd);
-	return names_kvm(dirfd, path);
+		return is_system_fd(dirfd) ? NAMED_KVM : NAMED_NOT;
+	if (unlikely(names_kvm(dirfd, path)))
+		return NAMED_KVM;
+	value = module_parameter(path);
+	return likely(!value) ? NAMED_NOT : *value ? NAMED_PARAMETER : NAMED_NOTHING;
 }
 
 long hook_fstatat(int dirfd, const char *path, struct stat *st, int flags)
 {
-	if (likely(!means_kvm(dirfd, path, flags)))
+	enum named what = named(dirfd, path, flags);
+
+	if (likely(what == NAMED_NOT))
 		return sys6(SYS_newfstatat, dirfd, (long)path, (long)st, flags, 0, 0);
-	fill_stat(st);
+	if (what == NAMED_NOTHING)
+		return -ENOENT;
+	fill_stat(st, what);
 	return 0;
 }
 
@@ -247,7 +265,7 @@ static long hook_fstat(int fd, struct stat *st)
 {
 	if (likely(!is_system_fd(fd)))
 		return sys3(SYS_fstat, fd, st, 0);
-	fill_stat(st);
+	fill_stat(st, NAMED_KVM);
 	return 0;
 }
 
@@ -259,19 +277,23 @@ static struct statx_timestamp stamp(struct timespec t)
 long hook_statx(int dirfd, const char *path, int flags, unsigned mask, void *buf)
 {
 	struct statx *x = buf;
+	enum named what = named(dirfd, path, flags);
 	struct stat st;
 
-	if (likely(!means_kvm(dirfd, path, flags)))
+	if (likely(what == NAMED_NOT))
 		return sys6(SYS_statx, dirfd, (long)path, flags, mask, (long)buf, 0);
-	fill_stat(&st);
+	if (what == NAMED_NOTHING)
+		return -ENOENT;
+	fill_stat(&st, what);
 	memset(x, 0, sizeof(*x));
 	x->stx_mask = STATX_BASIC_STATS;
 	x->stx_blksize = (u32)st.st_blksize;
 	x->stx_nlink = 1;
 	x->stx_mode = (u16)st.st_mode;
 	x->stx_ino = st.st_ino;
-	x->stx_rdev_major = KVM_MAJOR;
-	x->stx_rdev_minor = KVM_MINOR;
+	x->stx_size = (u64)st.st_size;
+	x->stx_rdev_major = major(st.st_rdev);
+	x->stx_rdev_minor = minor(st.st_rdev);
 	x->stx_dev_major = major(st.st_dev);
 	x->stx_dev_minor = minor(st.st_dev);
 	x->stx_atime = stamp(st.st_atim);

@@ -8,6 +8,7 @@
 #define USEKVM_PRELOAD_PRELOAD_H
 
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "base/sys.h"
@@ -25,6 +26,14 @@ static inline long to_errno(long r)
 }
 
 /* paths.c: does (dirfd, path) name /dev/kvm? */
+/* The value of a parameter of a KVM module, "" if the module has no such one, NULL if the path means something else. */
+const char *module_parameter_slow(const char *path) hidden;
+static inline const char *module_parameter(const char *path)
+{
+	return path && unlikely(!strncmp(path, "/sys/module/kvm", 15)) ? module_parameter_slow(path) : NULL;
+}
+long module_parameter_open(const char *value, int flags) hidden;
+long module_parameter_access(const char *value, int mode) hidden;
 bool names_kvm(int dirfd, const char *path) hidden;
 long hook_openat(int dirfd, const char *path, int flags, unsigned mode) hidden;
 long hook_access(int dirfd, const char *path, int mode, int flags) hidden;

@@ -20,6 +20,7 @@ int main(void)
 	CHECK_OK(ioctl(v.vcpu, KVM_SET_CPUID2, a));
 	b->nent = n - 1;
 	CHECK_ERR(ioctl(v.vcpu, KVM_GET_CPUID2, b), E2BIG);
+	CHECK_EQ(b->nent, n - 1);
 	b->nent = 256;
 	CHECK_OK(ioctl(v.vcpu, KVM_GET_CPUID2, b));
 	CHECK_EQ(b->nent, n);

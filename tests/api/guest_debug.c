@@ -66,5 +66,25 @@ int main(void)
 	CHECK_EQ(v.run->debug.arch.pc, KT_CODE + 16);
 	kt_set_rip(v.vcpu, KT_CODE + 17);
 	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_HLT);
+	/* A step over an OUT ends behind it, once the VMM has had the data. */
+	d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+	CHECK_OK(ioctl(v.vcpu, KVM_SET_GUEST_DEBUG, &d));
+	kt_set_rip(v.vcpu, KT_CODE + 5);
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_IO);
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_DEBUG);
+	CHECK_EQ(v.run->debug.arch.pc, KT_CODE + 7);
+	CHECK_EQ(v.run->debug.arch.dr6 & 0x4000, 0x4000);
+	/* General detect of the VMM's DR7: before the guest's access to a debug register. */
+	d.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
+	d.arch.debugreg[7] = 0x2400;
+	memcpy(v.mem + KT_CODE, "\x0f\x21\xc0\xf4", 4); /* mov %dr0, %rax; hlt */
+	CHECK_OK(ioctl(v.vcpu, KVM_SET_GUEST_DEBUG, &d));
+	kt_set_rip(v.vcpu, KT_CODE);
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_DEBUG);
+	CHECK_EQ(v.run->debug.arch.pc, KT_CODE);
+	CHECK_EQ(v.run->debug.arch.dr6, 0xffff2ff0);
+	d.control = 0;
+	CHECK_OK(ioctl(v.vcpu, KVM_SET_GUEST_DEBUG, &d));
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_HLT);
 	return kt_end();
 }

@@ -31,6 +31,15 @@ GUEST16(deadline, X2APIC WR(0x832, 0x40040)
 	"mov $1, %eax\n xor %edx, %edx\n wrmsr\n"
 	"2: " WAIT "cmpw $2, 0x3000\n jb 2b\n mov 0x3000, %ax\n out %ax, $0x13\n");
 
+static u64 cycle_ns; /* 0: as it comes */
+
+static int bus(int vm, u64 ns)
+{
+	struct kvm_enable_cap c = {.cap = 237 /* KVM_CAP_X86_APIC_BUS_CYCLES_NS */, .args = {ns}};
+
+	return ioctl(vm, KVM_ENABLE_CAP, &c);
+}
+
 static void start(struct vm *v, const u8 *from, const u8 *to)
 {
 	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
@@ -38,6 +47,8 @@ static void start(struct vm *v, const u8 *from, const u8 *to)
 
 	vm_open(v);
 	CHECK_OK(ioctl(v->vm, KVM_CREATE_IRQCHIP, 0ul));
+	if (cycle_ns)
+		CHECK_OK(bus(v->vm, cycle_ns));
 	v->vcpu = ioctl(v->vm, KVM_CREATE_VCPU, 0ul);
 	REQUIRE(v->vcpu >= 0);
 	v->run = kt_map_run(v, v->vcpu);
@@ -62,11 +73,40 @@ static void end(struct vm *v)
 	close(v->sys);
 }
 
+/* Its time base: told before the first vCPU, to a VM with LAPICs. At 40 ns a cycle a million cycles are forty times as long. */
+static void bus_clock(int sys)
+{
+	int vm = ioctl(sys, KVM_CREATE_VM, 0ul);
+
+	CHECK_ERR(bus(vm, 40), ENXIO);
+	CHECK_OK(ioctl(vm, KVM_CREATE_IRQCHIP, 0ul));
+	CHECK_ERR(bus(vm, 0), EINVAL);
+	CHECK_ERR(bus(vm, ~0ull), EINVAL);
+	CHECK_OK(bus(vm, 40));
+	CHECK_OK(ioctl(vm, KVM_CREATE_VCPU, 0ul));
+	CHECK_ERR(bus(vm, 10), EINVAL);
+	close(vm);
+	struct timespec from, to;
+	struct vm v;
+
+	cycle_ns = 40;
+	start(&v, one_shot, one_shot_end);
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	CHECK_OUT(v.vcpu, v.run, 0x10, 0);
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	CHECK((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec >= 40000000);
+	end(&v);
+	cycle_ns = 0;
+}
+
 int main(void)
 {
 	struct vm v;
 	u64 base;
+	int sys = kt_open();
 
+	if (kt_cap(sys, 237) > 0)
+		bus_clock(sys);
 	start(&v, one_shot, one_shot_end);
 	CHECK_OUT(v.vcpu, v.run, 0x10, 0);
 	CHECK_EQ(*(u16 *)(v.mem + 0x3000), 1);

@@ -65,5 +65,22 @@ int main(void)
 	CHECK_EQ(r.rcx & 0xffff, 0);
 	CHECK_EQ(r.rdi & 0xffff, 0x3208);
 	CHECK_EQ(r.rsi & 0xffff, 0x2fff);
+	/* The VMM changes the count while it has an INS to answer: no more items than that are taken. */
+	for (u32 left = 0; left < 2; left++) {
+		r.rip = KT_CODE;
+		CHECK_OK(ioctl(v.vcpu, KVM_SET_REGS, &r));
+		memcpy(v.mem + KT_CODE, "\xb9\x03\x00\xf3\x6c\xf4", 6); /* mov $3, %cx; rep insb; hlt */
+		memset(v.mem + 0x3208, 0, 4);
+		CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_IO);
+		memset(kt_io_data(v.run), 'x', v.run->io.count);
+		kt_get_regs(v.vcpu, &r);
+		r.rcx = left;
+		CHECK_OK(ioctl(v.vcpu, KVM_SET_REGS, &r));
+		CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_HLT);
+		kt_get_regs(v.vcpu, &r);
+		CHECK_EQ(r.rcx & 0xffff, 0);
+		CHECK_EQ(r.rdi & 0xffff, 0x3208 + left);
+		CHECK_EQ(v.mem[0x3208 + left], 0);
+	}
 	return kt_end();
 }

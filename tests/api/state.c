@@ -54,6 +54,19 @@ int main(void)
 	s2.cr4 |= 1ull << 31; /* reserved */
 	CHECK_ERR(ioctl(v.vcpu, KVM_SET_SREGS, &s2), EINVAL);
 	TRIP(KVM_GET_SREGS, KVM_SET_SREGS, struct kvm_sregs);
+	/* Before it has said which CPU this is, a VMM may set what any could have. */
+	int plain = ioctl(v.vm, KVM_CREATE_VCPU, 1ul);
+	struct kvm_sregs first;
+	REQUIRE(plain >= 0);
+	CHECK_OK(ioctl(plain, KVM_GET_SREGS, &first));
+	first.cr4 = 0x7ff;
+	CHECK_OK(ioctl(plain, KVM_SET_SREGS, &first));
+	first.cr4 = 1ull << 40;
+	CHECK_ERR(ioctl(plain, KVM_SET_SREGS, &first), EINVAL);
+	if (__builtin_cpu_supports("avx")) {
+		first.cr4 = 1 << 18; /* OSXSAVE */
+		CHECK_OK(ioctl(plain, KVM_SET_SREGS, &first));
+	}
 	TRIP(KVM_GET_SREGS2, KVM_SET_SREGS2, struct kvm_sregs2);
 	CHECK_OK(ioctl(v.vcpu, KVM_GET_FPU, &f));
 	CHECK_EQ(f.fcw, 0x37f);

@@ -29,6 +29,21 @@ int main(void)
 	CHECK_ERR(ioctl(vm, KVM_CREATE_VCPU, 3ul), EMFILE);
 	CHECK_ERR(ioctl(sys, KVM_CREATE_VM, 0ul), EMFILE);
 	setrlimit(RLIMIT_NOFILE, &old);
+	/* The limit that a VMM sets: once, not below the boot processor's id, not above the highest. */
+	int other = ioctl(sys, KVM_CREATE_VM, 0ul);
+	struct kvm_enable_cap c = {.cap = KVM_CAP_MAX_VCPU_ID, .args = {(u64)max + 1}};
+
+	CHECK_ERR(ioctl(other, KVM_ENABLE_CAP, &c), EINVAL);
+	CHECK_OK(ioctl(other, KVM_SET_BOOT_CPU_ID, 2ul));
+	c.args[0] = 1;
+	CHECK_ERR(ioctl(other, KVM_ENABLE_CAP, &c), EINVAL);
+	c.args[0] = 2;
+	CHECK_OK(ioctl(other, KVM_ENABLE_CAP, &c));
+	CHECK_OK(ioctl(other, KVM_ENABLE_CAP, &c));
+	c.args[0] = 3;
+	CHECK_ERR(ioctl(other, KVM_ENABLE_CAP, &c), EINVAL);
+	CHECK_ERR(ioctl(other, KVM_CREATE_VCPU, 2ul), EINVAL);
+	CHECK_OK(ioctl(other, KVM_CREATE_VCPU, 1ul));
 	/* A creation that failed left nothing behind. */
 	CHECK_OK(ioctl(vm, KVM_CREATE_VCPU, 3ul));
 	return kt_end();

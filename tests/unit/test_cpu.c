@@ -11,12 +11,17 @@
 #include <cmocka.h>
 
 #include "cpu/cpuid.h"
+#include "base/process.h"
 #include "cpu/cr.h"
 #include "cpu/msr.h"
 
 int mmu_load_pdptrs(struct cpu *c, u64 cr3)
 {
 	return cr3 == 0xbad000 ? -EINVAL : 0;
+}
+bool process_has_run_delay(void)
+{
+	return true;
 }
 static struct kvm_cpuid_entry2 list[CPUID_MAX_ENTRIES];
 static u32 nlist;

@@ -100,6 +100,21 @@ static void test_logical(void **state)
 	assert_true(m.kicks[0] && m.kicks[1]);
 }
 
+/* Two LAPICs that the guest has given one id both take what is sent to it. */
+static void test_same_id(void **state)
+{
+	assert_int_equal(msi(0xfee00000, 0x61), 1);
+	assert_int_equal(take(0), 0x61);
+	apic_w(1, 0x20, 0);
+	assert_int_equal(msi(0xfee00000, 0x72), 2);
+	assert_int_equal(take(0), 0x72);
+	assert_int_equal(take(1), 0x72);
+	apic_w(1, 0x20, 1u << 24);
+	assert_int_equal(msi(0xfee00000, 0x83), 1);
+	assert_int_equal(msi(0xfee01000, 0x94), 1);
+	assert_int_equal(take(1), 0x94);
+}
+
 static void test_x2apic(void **state)
 {
 	struct lapic *l = &m.cpu[1];
@@ -246,7 +261,7 @@ static void test_deadline(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { T(test_reset), T(test_priority), T(test_ipi), T(test_logical), T(test_x2apic), T(test_mmio_forms),
+	const struct CMUnitTest tests[] = { T(test_reset), T(test_priority), T(test_ipi), T(test_logical), T(test_same_id), T(test_x2apic), T(test_mmio_forms),
 		T(test_timer), T(test_deadline) };
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,7 @@ static void begin(hook_fn h)
 
 #define TF_ON "pushf; orl $0x100, (%%rsp); popf\n"
 #define TF_OFF "pushf; andl $~0x100, (%%rsp); popf\n"
-extern u8 s_nop[], s_end[], s_ss[], s_rep[], s_int[], s_pop[];
+extern u8 s_nop[], s_end[], s_ss[], s_rep[], s_int[], s_pop[], s_hlt[];
 
 static void single_step(void)
 {
@@ -65,6 +65,15 @@ static void single_step(void)
 	begin(on_db);
 	asmv(TF_ON "cpuid\n" TF_OFF : : "a"(0), "c"(0) : "rbx", "rdx", "cc", "memory");
 	check("step: CPUID", bp_n, 4);
+	begin(on_db);
+	asmv(TF_ON "inb $0x81, %%al; outb %%al, $0x81\n" TF_OFF : : : "eax", "cc", "memory");
+	check("step: IN and OUT", bp_n, 5);
+	if (cpuid(0x40000000, 0).b == 0x4b4d564b) { /* the emulator sleeps for ever */
+		begin(on_db);
+		asmv("cli\n" TF_ON ".globl s_hlt\ns_hlt: hlt\n" TF_OFF : : : "cc", "memory");
+		check("step: HLT ends by the trap", bp_ip[0], (ulong)s_hlt + 1);
+		check("step: HLT, all traps", bp_n, 4);
+	}
 	begin(on_db);
 	check_exc("step: a fault comes instead of the trap", TRY(asmv(TF_ON "ud2" : : : "cc", "memory")), UD, 0);
 	check("step: none at the fault", bp_n, 0);
@@ -138,6 +147,10 @@ static void data_bp(void)
 	extern u8 d_ss[];
 	check("breakpoint of MOV SS: once", bp_n, 1);
 	check("breakpoint of MOV SS comes after the next instruction", bp_ip[0], (ulong)d_ss + 3);
+	begin(on_db);
+	asmv("mov (%0), %%ss; .byte 0xf1; nop" : : "a"(&word[1]));
+	check("breakpoint of MOV SS and ICEBP are one #DB", bp_n, 1);
+	check("breakpoint of MOV SS and ICEBP: DR6", bp_dr6[0] & 15, 2);
 	write_dr7(0x400);
 	hooks[DB] = 0;
 }

@@ -69,6 +69,10 @@ static void syscalls(void)
 	sc_new_flags = 0x2 | F_RF | F_VM | F_NT;
 	check_exc("sysret drops RF and VM", try_user(u_syscall, 0), UD, 0);
 	check("sysret NT", caught.flags & (F_NT | F_VM), F_NT);
+	/* A stepped program: the kernel runs without TF, and the trap comes when SYSRET has loaded it. */
+	sc_new_flags = 0x102;
+	check_exc("sysret with TF traps at once", try_user(u_syscall, 0), DB, 0);
+	check("sysret with TF: behind the SYSCALL", caught.ip, (ulong)USER(u_after));
 	hooks[0x42] = 0;
 	check_exc("LSTAR non-canonical", TRY(wrmsr(LSTAR, 1ull << 60)), GP, 0);
 	wrmsr(EFER, rdmsr(EFER) & ~1ull);
