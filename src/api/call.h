@@ -39,6 +39,7 @@ struct api_call {
 		struct kvm_vcpu_events events;
 		struct kvm_debugregs debugregs;
 		struct kvm_nested_state nested;
+		struct kvm_pre_fault_memory pre_fault;
 		struct kvm_guest_debug guest_debug;
 		struct kvm_debug_guest debug_guest;
 		struct kvm_tpr_access_ctl tpr_ctl;

@@ -68,6 +68,9 @@
 	X(KVM_CAP_X86_MSR_FILTER, 1)                                                                                                       \
 	X(KVM_CAP_VCPU_ATTRIBUTES, 1)                                                                                                      \
 	X(KVM_CAP_SYS_ATTRIBUTES, 1)                                                                                                       \
+	X(KVM_CAP_TSC_CONTROL, 1)                                                                                                          \
+	X(KVM_CAP_VM_TSC_CONTROL, 1)                                                                                                       \
+	X(KVM_CAP_PRE_FAULT_MEMORY, 1)                                                                                                     \
 	X(KVM_CAP_DISABLE_QUIRKS, 1)                                                                                                       \
 	X(KVM_CAP_DISABLE_QUIRKS2, KVM_QUIRKS)                                                                                             \
 	X(KVM_CAP_X86_DISABLE_EXITS, KVM_DISABLE_EXITS)                                                                                    \

@@ -255,17 +255,6 @@ long vcpu_call_set_vapic(struct api_call *call)
 	return 0;
 }
 
-/* 0 means the host's. There is no scaling: what is not nearly the host's is refused. A restored vCPU's may come from another measurement. */
-static long set_tsc_khz(const struct kvm *kvm, u32 khz, u32 *out)
-{
-	if (!khz)
-		khz = kvm->clock.khz;
-	if (!kvm_tsc_khz_is_near(kvm, khz))
-		return -EINVAL;
-	store_relaxed(out, khz);
-	return 0;
-}
-
 long vcpu_call_get_tsc_khz(struct api_call *call)
 {
 	return call->vcpu->tsc_khz;
@@ -273,7 +262,7 @@ long vcpu_call_get_tsc_khz(struct api_call *call)
 
 long vcpu_call_set_tsc_khz(struct api_call *call)
 {
-	return set_tsc_khz(call->kvm, (u32)call->arg, &call->vcpu->tsc_khz);
+	return vcpu_set_tsc_khz(call->vcpu, (u32)call->arg);
 }
 
 long vm_get_tsc_khz(struct api_call *call)
@@ -281,9 +270,15 @@ long vm_get_tsc_khz(struct api_call *call)
 	return load_relaxed(&call->kvm->clock.vcpu_khz);
 }
 
+/* For vCPUs that are made later. */
 long vm_set_tsc_khz(struct api_call *call)
 {
-	return set_tsc_khz(call->kvm, (u32)call->arg, &call->kvm->clock.vcpu_khz);
+	u32 khz = (u32)call->arg;
+
+	if (khz > KVM_TSC_KHZ_MAX)
+		return -EINVAL;
+	store_relaxed(&call->kvm->clock.vcpu_khz, khz ? khz : call->kvm->clock.khz);
+	return 0;
 }
 
 long vcpu_call_kvmclock_ctrl(struct api_call *call)
@@ -299,6 +294,46 @@ long vcpu_call_enable_cap(struct api_call *call)
 		return -EINVAL;
 	call->vcpu->pv_enforced = c->args[0];
 	return 0;
+}
+
+/* ---- memory that is to be there before the guest asks ---- */
+
+/* One page: read a byte of it. */
+static long pre_fault_page(struct kvm_vcpu *v, gfn_t gfn)
+{
+	long r = -ENOENT;
+	u8 byte;
+
+	qsbr_enter(&v->kvm->qsbr, &v->reader);
+	const struct memslot *s = memslot_find(mem_slots(&v->kvm->mem), gfn, NULL);
+	if (s)
+		r = copy_from_user(&byte, (const void *)(s->hva + ((gfn - s->gfn) << PAGE_SHIFT)), 1) ? -EFAULT : 0;
+	qsbr_leave(&v->reader);
+	return r;
+}
+
+/* Goes on as far as it can; the caller sees how far. An error is said only if it could not begin. */
+long vcpu_call_pre_fault(struct api_call *call)
+{
+	struct kvm_pre_fault_memory *user = (struct kvm_pre_fault_memory *)call->arg, *p = &call->u->pre_fault;
+	u64 whole;
+	long r = 0;
+
+	if (copy_from_user(p, user, sizeof(*p)))
+		return -EFAULT;
+	if (p->flags || (p->gpa | p->size) & ~PAGE_MASK || p->gpa + p->size <= p->gpa)
+		return -EINVAL;
+	whole = p->size;
+	while (p->size && !r) {
+		r = pre_fault_page(call->vcpu, p->gpa >> PAGE_SHIFT);
+		if (!r) {
+			p->gpa += PAGE_SIZE;
+			p->size -= PAGE_SIZE;
+		}
+	}
+	if (copy_to_user(user, p, 2 * sizeof(u64)))
+		return -EFAULT;
+	return p->size == whole ? r : 0;
 }
 
 /* ---- attributes: the TSC's offset to the host's ---- */

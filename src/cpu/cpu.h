@@ -376,7 +376,8 @@ struct cpu {
 	u64 dr[4], dr6, dr7;
 	u32 pkru_soft; /* PKRU lives in the xsave area; this is its copy for the page walk when PKE is on */
 	struct cpu_msrs msr;
-	u64 tsc_offset;  /* guest TSC = host TSC + tsc_offset */
+	u64 tsc_offset;  /* guest TSC = host TSC, scaled, + tsc_offset */
+	u64 tsc_ratio;   /* guest ticks for each of the host's, 48 bits of fraction; 0: one */
 	struct cpu_events ev;
 
 	/* FPU and vector state, in the host's standard XSAVE format. */
@@ -533,9 +534,13 @@ static always_inline u64 host_rdtsc(void)
 	__asm__ volatile("rdtsc" : "=a"(lo), "=d"(hi));
 	return ((u64)hi << 32) | lo;
 }
+static always_inline u64 cpu_scale_tsc(const struct cpu *c, u64 host)
+{
+	return likely(!c->tsc_ratio) ? host : (u64)(((u128)host * c->tsc_ratio) >> 48);
+}
 static always_inline u64 cpu_guest_tsc(const struct cpu *c)
 {
-	return host_rdtsc() + c->tsc_offset;
+	return cpu_scale_tsc(c, host_rdtsc()) + c->tsc_offset;
 }
 
 /*

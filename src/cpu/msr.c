@@ -96,7 +96,7 @@ void cpu_msr_reset(struct cpu *c)
 
 void cpu_set_tsc(struct cpu *c, u64 value, bool host)
 {
-	u64 offset = value - host_rdtsc();
+	u64 offset = value - cpu_scale_tsc(c, host_rdtsc());
 
 	if (!host)
 		c->msr.tsc_adjust += offset - c->tsc_offset;

@@ -39,7 +39,7 @@ OP(jcc); OP(jmp_rel); OP(jmp_ind); OP(call_rel); OP(call_ind); OP(ret_near); OP(
 OP(cmpxchg); OP(cmpxchg8b); OP(cmpxchg16b); OP(xchg_m); OP(mul); OP(imul1); OP(div); OP(idiv); OP(imul);
 OP(bt); OP(shd); OP(bit_src); OP(bswap); OP(movbe); OP(crc32); OP(lea); OP(xlat); OP(mov_moffs_ld); OP(mov_moffs_st);
 OP(convert_a); OP(convert_d); OP(flag); OP(aaa); OP(aas); OP(aam); OP(aad); OP(daa); OP(das); OP(salc);
-OP(fence); OP(rdrand); OP(xchg_rr); OP(movnti); OP(pause_op); OP(prefetch);
+OP(fence); OP(lfence); OP(rdrand); OP(xchg_rr); OP(movnti); OP(pause_op); OP(prefetch);
 /* op_string.c */
 OP(movs); OP(stos); OP(lods); OP(scas); OP(cmps);
 #undef OP

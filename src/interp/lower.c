@@ -443,7 +443,7 @@ static const struct op_row ops_table[] = {
 	{ M(CBW), S0, op_convert_a }, { M(CWDE), S0, op_convert_a }, { M(CWD), S0, op_convert_d },
 	{ M(CLC), 0, op_flag }, { M(STC), 0, op_flag }, { M(CMC), 0, op_flag }, { M(CLD), 0, op_flag }, { M(STD), 0, op_flag },
 	{ M(AAA), 0, op_aaa }, { M(AAS), 0, op_aas }, { M(AAM), IM, op_aam }, { M(AAD), IM, op_aad }, { M(DAA), 0, op_daa }, { M(DAS), 0, op_das },
-	{ M(SALC), 0, op_salc }, { M(MFENCE), 0, op_fence }, { M(LFENCE), 0, op_fence }, { M(SFENCE), 0, op_fence },
+	{ M(SALC), 0, op_salc }, { M(MFENCE), 0, op_fence }, { M(LFENCE), 0, op_lfence }, { M(SFENCE), 0, op_fence },
 	{ M(PREFETCH), 0, op_prefetch }, { M(PREFETCHNTA), 0, op_prefetch }, { M(PREFETCHT0), 0, op_prefetch }, { M(PREFETCHT1), 0, op_prefetch },
 	{ M(PREFETCHT2), 0, op_prefetch }, { M(PREFETCHW), 0, op_prefetch }, { M(PREFETCHWT1), 0, op_prefetch },
 	{ M(PAUSE), E, op_pause_op }, { M(RDRAND), S0 | RM0, op_rdrand }, { M(RDSEED), S0 | RM0, op_rdrand },

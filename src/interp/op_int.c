@@ -786,6 +786,12 @@ void op_fence(struct cpu *c, const struct insn *i)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
+/* Orders RDTSC behind the loads before it: guests compare time stamps of several CPUs that way. */
+void op_lfence(struct cpu *c, const struct insn *i)
+{
+	__asm__ volatile("lfence" : : : "memory");
+}
+
 void op_prefetch(struct cpu *c, const struct insn *i)
 {
 }

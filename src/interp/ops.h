@@ -68,8 +68,7 @@ OP(invlpga);       /*    INVLPGA: always #UD (no SVM) */
 OP(invpcid);       /* E  INVPCID: reg, memory */
 OP(invd);          /*    INVD, WBINVD, WBNOINVD */
 OP(hlt);           /* E  HLT */
-OP(monitor);       /*    MONITOR: always #UD (CPUID does not show it) */
-OP(mwait);         /*    MWAIT: likewise */
+OP(mwait);         /*    MONITOR and MWAIT */
 OP(hypercall);     /* E  VMCALL, VMMCALL */
 OP(ud);            /*    RSM, UD0, UD1, UD2, VMX and SVM instructions: #UD */
 OP(cli);           /*    CLI */

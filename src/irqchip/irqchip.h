@@ -32,7 +32,7 @@ struct irq_ops {
 	/* Split irqchip: EOI of a vector the VMM's IOAPIC listens to: leave with KVM_EXIT_IOAPIC_EOI. vCPU's thread. */
 	void (*ioapic_eoi_exit)(struct lapic *l, u8 vector);
 	u64 (*guest_tsc)(struct lapic *l);
-	u64 (*tsc_to_ns)(struct irqchip *c, u64 tsc_delta); /* guest TSC ticks to ns */
+	u64 (*tsc_to_ns)(struct lapic *l, u64 tsc_delta); /* guest TSC ticks to ns */
 	/* Reader section for routing look-ups off the vCPU threads. */
 	struct qsbr *(*qsbr)(struct irqchip *c);
 	void (*synchronize)(struct irqchip *c); /* qsbr_synchronize with nudging */

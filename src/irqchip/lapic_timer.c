@@ -91,7 +91,7 @@ static u64 deadline_to_ns(struct lapic *l, u64 now)
 
 	if (tsc >= l->tsc_deadline)
 		return now;
-	ns = ops->tsc_to_ns(l->chip, l->tsc_deadline - tsc);
+	ns = ops->tsc_to_ns(l, l->tsc_deadline - tsc);
 	return ns < OFF - 1 - now ? now + ns + 1 : OFF - 1;
 }
 

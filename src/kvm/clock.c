@@ -32,27 +32,27 @@ struct pvclock_wall {
 	u32 version, sec, nsec;
 };
 
-static void choose_scale(struct kvm_clock *k)
+/* ns per tick as a 32-bit binary fraction and a shift of the tick count: 0.5 <= mul / 2^32 < 1. */
+static void choose_scale(u32 khz, u32 *mul, s8 *shift)
 {
-	/* ns per tick as a 32-bit binary fraction and a shift of the tick count: 0.5 <= mul / 2^32 < 1. */
-	u64 ns = 1000000, ticks = k->khz;
+	u64 ns = 1000000, ticks = khz;
+	s8 s = 0;
 
-	k->shift = 0;
 	while (ticks <= ns) {
 		ticks <<= 1;
-		k->shift++;
+		s++;
 	}
 	while (ticks > 2 * ns) {
 		ticks >>= 1;
-		k->shift--;
+		s--;
 	}
-	ticks = k->khz;
 	u128 frac = ((u128)ns << 32);
-	if (k->shift >= 0)
-		frac = frac / ((u128)ticks << k->shift);
+	if (s >= 0)
+		frac = frac / ((u128)khz << s);
 	else
-		frac = (frac << -k->shift) / ticks;
-	k->mul = frac > 0xffffffffu ? 0xffffffffu : (u32)frac;
+		frac = (frac << -s) / khz;
+	*mul = frac > 0xffffffffu ? 0xffffffffu : (u32)frac;
+	*shift = s;
 }
 
 static bool tsc_invariant(void)
@@ -73,7 +73,7 @@ void kvm_clock_init(struct kvm *kvm)
 
 	k->khz = k->vcpu_khz = process_tsc_khz();
 	k->stable = tsc_invariant();
-	choose_scale(k);
+	choose_scale(k->khz, &k->mul, &k->shift);
 	k->base_tsc = host_rdtsc();
 	k->offset = 0;
 }
@@ -160,18 +160,19 @@ static int write_versioned(struct kvm_vcpu *v, gpa_t gpa, void *page, unsigned l
 void vcpu_write_clock(struct kvm_vcpu *v)
 {
 	struct kvm *kvm = v->kvm;
-	struct pvclock_time t = { .mul = kvm->clock.mul, .shift = kvm->clock.shift };
+	struct pvclock_time t = { 0 };
 
 	v->pv.seen_tsc_offset = v->cpu.tsc_offset;
 	if (!(v->pv.system_time & 1))
 		return;
+	choose_scale(v->tsc_khz, &t.mul, &t.shift);
 	mutex_lock(&kvm->lock);
 	u64 tsc = host_rdtsc();
 	t.system_time = kvm_clock_ns(kvm, tsc);
-	if (kvm->clock.stable && v->cpu.tsc_offset == kvm->clock.tsc_offset)
+	if (kvm->clock.stable && v->cpu.tsc_offset == kvm->clock.tsc_offset && v->tsc_khz == kvm->clock.tsc_khz)
 		t.flags |= PVCLOCK_TSC_STABLE;
 	mutex_unlock(&kvm->lock);
-	t.tsc_timestamp = tsc + v->cpu.tsc_offset;
+	t.tsc_timestamp = cpu_scale_tsc(&v->cpu, tsc) + v->cpu.tsc_offset;
 	if (v->pv.stopped)
 		t.flags |= PVCLOCK_GUEST_STOPPED;
 	v->pv.stopped = false;
@@ -218,17 +219,18 @@ void vcpu_tsc_moved(struct kvm_vcpu *v)
 static void sync_tsc(struct kvm_vcpu *v, u64 value)
 {
 	struct kvm_clock *k = &v->kvm->clock;
-	u64 now = host_rdtsc(), expected = k->tsc_write + (now - k->tsc_write_host);
+	u64 now = host_rdtsc(), expected = k->tsc_write + cpu_scale_tsc(&v->cpu, now - k->tsc_write_host);
 	u64 diff = value > expected ? value - expected : expected - value;
 
-	if (k->tsc_set && (!value || diff < (u64)k->khz * 1000)) {
+	if (k->tsc_set && v->tsc_khz == k->tsc_khz && (!value || diff < (u64)v->tsc_khz * 1000)) {
 		v->cpu.tsc_offset = k->tsc_offset;
 		return;
 	}
 	k->tsc_set = true;
+	k->tsc_khz = v->tsc_khz;
 	k->tsc_write = value;
 	k->tsc_write_host = now;
-	k->tsc_offset = value - now;
+	k->tsc_offset = value - cpu_scale_tsc(&v->cpu, now);
 	v->cpu.tsc_offset = k->tsc_offset;
 }
 
@@ -247,6 +249,29 @@ void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value)
 		lapic_tsc_changed(&v->lapic);
 }
 
+/*
+ * The frequency that the guest sees. One that differs by less than the host's own clock may, 250 ppm, is the host's, as in KVM. Running TSCs are not
+ * moved: a VMM sets the frequency before the TSC.
+ */
+void vcpu_init_tsc_khz(struct kvm_vcpu *v, u32 khz)
+{
+	v->tsc_khz = khz;
+	v->cpu.tsc_ratio = kvm_tsc_khz_is_near(v->kvm, khz) ? 0 : (u64)(((u128)khz << 48) / v->kvm->clock.khz);
+}
+
+int vcpu_set_tsc_khz(struct kvm_vcpu *v, u64 khz)
+{
+	if (!khz)
+		khz = v->kvm->clock.khz;
+	if (khz > KVM_TSC_KHZ_MAX)
+		return -EINVAL;
+	vcpu_init_tsc_khz(v, (u32)khz);
+	cpu_request(&v->cpu, CPU_REQ_CLOCK | CPU_REQ_CODE); /* RDTSC is translated by the ratio */
+	if (v->lapic.present)
+		lapic_tsc_changed(&v->lapic);
+	return 0;
+}
+
 /* The VMM says the offset itself: what later vCPUs are compared with, whatever this one had. */
 void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset)
 {
@@ -254,8 +279,9 @@ void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset)
 
 	mutex_lock(&v->kvm->lock);
 	k->tsc_set = true;
+	k->tsc_khz = v->tsc_khz;
 	k->tsc_write_host = host_rdtsc();
-	k->tsc_write = k->tsc_write_host + offset;
+	k->tsc_write = cpu_scale_tsc(&v->cpu, k->tsc_write_host) + offset;
 	k->tsc_offset = offset;
 	mutex_unlock(&v->kvm->lock);
 	v->cpu.tsc_offset = offset;

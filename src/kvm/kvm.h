@@ -52,6 +52,16 @@ struct kvm_userspace_memory_region2 {
 };
 #endif
 
+#ifndef KVM_CAP_VM_TSC_CONTROL
+#define KVM_CAP_VM_TSC_CONTROL 214
+#endif
+#ifndef KVM_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+#define KVM_PRE_FAULT_MEMORY _IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+struct kvm_pre_fault_memory {
+	u64 gpa, size, flags, padding[5];
+};
+#endif
 #ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
 #define KVM_CAP_X86_APIC_BUS_CYCLES_NS 237
 #endif
@@ -87,10 +97,11 @@ struct kvm_clock {
 	u64 base_tsc;  /* host TSC at which kvmclock would read `offset` */
 	s64 offset;    /* ns */
 	u32 khz;       /* host TSC */
-	u32 vcpu_khz;  /* what a new vCPU's is said to be: within the tolerance */
+	u32 vcpu_khz;  /* KVM_SET_TSC_KHZ of the VM: what new vCPUs begin with */
 	u32 mul;       /* ns = ((tsc << shift) * mul) >> 32 */
 	s8 shift;
 	bool stable;   /* the host says its TSC is invariant */
+	u32 tsc_khz;   /* as the following: */
 	u64 tsc_offset, tsc_write, tsc_write_host; /* the last time a TSC was set: vCPUs set alike run alike */
 	bool tsc_set;
 };
@@ -166,8 +177,8 @@ struct kvm_vcpu {
 	bool tpr_reporting;
 	bool masked;             /* KVM_SET_SIGNAL_MASK in force */
 	u64 sig_mask;
-	u32 tsc_khz; /* as KVM_SET_TSC_KHZ had it; it runs at the host's */
 	u64 cr8;                 /* without LAPIC */
+	u32 tsc_khz;             /* that the guest sees */
 	u32 unhalt;              /* atomic: another vCPU's KVM_HC_KICK_CPU ends the HLT, or the next one */
 	bool pv_enforced;        /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID */
 	u64 vapic_addr;
@@ -295,6 +306,9 @@ int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d) hidden;
 void vcpu_write_clock(struct kvm_vcpu *v) hidden;
 int vcpu_kvmclock_ctrl(struct kvm_vcpu *v) hidden;
 void vcpu_sync_tsc(struct kvm_vcpu *v, u64 value) hidden; /* the VMM sets the guest's TSC */
+#define KVM_TSC_KHZ_MAX 0x7fffffffu
+void vcpu_init_tsc_khz(struct kvm_vcpu *v, u32 khz) hidden; /* while it is being made */
+int vcpu_set_tsc_khz(struct kvm_vcpu *v, u64 khz) hidden;
 void vcpu_set_tsc_offset(struct kvm_vcpu *v, u64 offset) hidden;
 void vcpu_tsc_moved(struct kvm_vcpu *v) hidden;           /* the guest did */
 /* 0x11, 0x12, 0x4b564d00..; -ENOENT: not these. */

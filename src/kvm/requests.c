@@ -118,9 +118,16 @@ static u64 irq_guest_tsc(struct lapic *l)
 	return cpu_guest_tsc(&lapic_vcpu(l)->cpu);
 }
 
-static u64 irq_tsc_to_ns(struct irqchip *c, u64 delta)
+static u64 irq_tsc_to_ns(struct lapic *l, u64 delta)
 {
-	return kvm_tsc_to_ns(irq_kvm(c), delta);
+	struct kvm_vcpu *v = lapic_vcpu(l);
+
+	if (v->cpu.tsc_ratio) {
+		u128 host = ((u128)delta << 48) / v->cpu.tsc_ratio;
+
+		delta = host > ~0ull ? ~0ull : (u64)host;
+	}
+	return kvm_tsc_to_ns(v->kvm, delta);
 }
 
 static struct qsbr *irq_qsbr(struct irqchip *c)

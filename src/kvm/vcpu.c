@@ -66,7 +66,6 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 	v->id = id;
 	v->engine = process_engine == ENGINE_INTERP ? &interp_engine : &translate_engine;
 	v->user_irq = v->eoi_exit = -1;
-	v->tsc_khz = kvm->clock.vcpu_khz;
 	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");
 	int r = cpu_init(&v->cpu, &kvm_cpu_ops, &kvm->mem);
@@ -176,6 +175,7 @@ static int create_locked(struct kvm *kvm, u32 id, struct kvm_vcpu **made)
 	r = map_run(v, fd);
 	if (r)
 		goto out_close;
+	vcpu_init_tsc_khz(v, kvm->clock.vcpu_khz);
 	vcpu_sync_tsc(v, 0);
 	r = v->lapic.present ? irqchip_add_lapic(&kvm->irq, &v->lapic) : 0;
 	if (r)

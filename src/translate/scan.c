@@ -174,6 +174,8 @@ static void classify(struct tinsn *t, const struct cpu *c)
 		t->kind = T_OP;
 	else
 		t->kind = (u8)(c->code_size == 4 ? kind_of_32(t, c->cpl) : kind_of_64(t, c->cpl));
+	if (t->kind == T_RDTSC && c->tsc_ratio) /* scaled: the interpreter's */
+		t->kind = T_OP;
 	t->ends = t->i.ends_block || t->kind >= T_JMP;
 	t->live_target = X86_ARITH;
 	t->cc = t->d.z.opcode & 15;

@@ -49,7 +49,7 @@ static u64 m_tsc(struct lapic *l)
 {
 	return now();
 }
-static u64 m_tsc_to_ns(struct irqchip *c, u64 d)
+static u64 m_tsc_to_ns(struct lapic *l, u64 d)
 {
 	return d;
 }
