@@ -1130,6 +1130,7 @@ static void head(struct xl *x, u16 live_in)
 	x->t->sites[site].rip = u->rip;
 	u->start = u->slot = here(x);
 	x->in_reg = true;
+	x->in_slot = false;
 	if (live_in) { /* JRCXZ leaves them alone */
 		load_flags(x);
 		u8 *over = asm_short(a, 0xeb);

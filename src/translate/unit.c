@@ -22,6 +22,7 @@
 #include "interp/event.h"
 #include "interp/fast.h"
 #include "interp/ops.h"
+#include "interp/stub_int.h"
 #include "mem/mem.h"
 #include "translate/engine.h"
 #include "translate/translate.h"
@@ -515,6 +516,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 		if (c->x_ret)
 			return (u64)x_rx(t, s->hit);
 	}
+	stub_done(c);
 	if (s->absolute)
 		la = s->la;
 	c->xstat[XS_SLOW]++;
@@ -554,6 +556,7 @@ u64 x_slow_op(struct cpu *c, u32 site)
 	struct translate *t = c->tr;
 	const struct site *s = &t->sites[site];
 
+	stub_done(c);
 	c->rip = s->rip;
 	if (s->kind == SITE_WINDOW) { /* after STI and the instruction behind it */
 		cpu_request(c, CPU_REQ_EVENT);
@@ -596,7 +599,9 @@ static u32 enter(struct cpu *c, const struct unit *u)
 	c->xstat[XS_ENTRIES]++;
 	page_known(c, u);
 	c->cur = NULL;
-	return (u32)fn(c, x_rx(c->tr, u->flags));
+	u32 site = (u32)fn(c, x_rx(c->tr, u->flags));
+	stub_done(c);
+	return site;
 }
 
 void x_run_alone(struct cpu *c, const struct unit *u)
