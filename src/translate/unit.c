@@ -52,7 +52,10 @@ static void drop(struct cpu *c)
 	t->generation++;
 	t->pos = t->first;
 	t->nunits = t->nmarks = t->ninsns = t->npages = t->nguesses = 0;
+	/* What comes out of a direct jump to another page says the last indirect one's number. No such jump was made in what comes now. */
+	t->sites[0] = (struct site){ .kind = SITE_IND };
 	t->nsites = 1;
+	c->x_site = 0;
 	memset(t->page_hash, 0, sizeof(t->page_hash));
 	memset(t->quick, 0, sizeof(t->quick));
 	memset(t->by_rip, 0, sizeof(t->by_rip));
