@@ -31,6 +31,7 @@ bool process_timing;
 enum process_engine process_engine;
 u32 process_code_cache;
 u32 process_tlb_drop;
+u32 process_check_first;
 
 /*
  * The C library keeps a thread's id in its control block. Where, is seen on the agent, which may ask the kernel to compare: a thread of the VMM may

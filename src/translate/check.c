@@ -9,6 +9,7 @@
  *
  * Not compared, but run by the interpreter alone: instructions that translated code leaves to it anyway, RDTSC, whatever must run alone
  * (MMIO, writes to pages of code), an operand to write that the TLB does not know yet, and everything while there is more than one vCPU.
+ * With USEKVM_CHECK_FIRST=N each instruction is compared N times, and then now and then only.
  * Memory that someone else changes between the two runs could look like a difference: so a difference must come three times. What someone else
  * writes between them to the bytes that the instruction writes is lost.
  */
@@ -17,6 +18,7 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "base/sys.h"
 #include "interp/event.h"
 #include "interp/fast.h"
@@ -40,6 +42,7 @@ struct checked {
 	bool fpu;
 	bool skip;
 	u32 undefined;       /* flags */
+	u32 runs;            /* that were compared */
 };
 
 struct state {
@@ -339,6 +342,10 @@ bool x_check_run(struct cpu *c, struct block *b)
 	struct checker *h = t->check;
 	u64 la = 0;
 
+	if (b->heat > 1) {
+		b->heat--;
+		return false;
+	}
 	b->heat = 1; /* here again each time */
 	if (load_relaxed(&c->mem->engines) > 1 && !h->told) {
 		h->told = true;
@@ -350,8 +357,10 @@ bool x_check_run(struct cpu *c, struct block *b)
 	struct unit *u = x_unit_of(c, b);
 	if (!u)
 		return false;
-	const struct checked *k = &h->of[u - t->units];
+	struct checked *k = &h->of[u - t->units];
 	h->steps++;
+	if (process_check_first && ++k->runs > process_check_first)
+		b->heat = 1 + (u32)(h->steps * 0x9e3779b97f4a7c15ull >> 59); /* up to 32, so that no loop is always looked at in the same turn */
 	if (!k->skip && k->size)
 		la = operand(c, &k->insn[0]);
 	if (k->skip || !find_writes(c, k, la))

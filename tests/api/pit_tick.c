@@ -18,8 +18,15 @@ int main(void)
 	a.channels[0].count = 11932; /* 10 ms */
 	a.channels[0].gate = 1;
 	CHECK_OK(ioctl(v.vm, KVM_SET_PIT2, &a));
-	for (int i = 0; i < 3; i++)
-		CHECK_IRQ(&v, 8);
+	for (int ticks = 0; ticks < 3 && !kt_failures;) { /* on a busy host the next tick may come before the guest has slept again */
+		CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_IO);
+		if (v.run->io.port == 0x12) {
+			CHECK_EQ(*kt_io_data(v.run), 8);
+			ticks++;
+		} else {
+			CHECK_EQ(v.run->io.port, 0x11);
+		}
+	}
 	CHECK_OK(ioctl(v.vm, KVM_GET_PIT2, &b));
 	CHECK_EQ(b.channels[0].mode, 2);
 	CHECK_EQ(b.channels[0].count, 11932);

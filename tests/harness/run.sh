@@ -181,6 +181,8 @@ if [ -z "$NO_BOOT" ]; then
 	done
 	# Two CPUs, of which one goes off line and back; tools/boot-all.sh has 4 and 64.
 	run boot/q35,smp=2 900 "$src/tools/boot.sh" --smp=2 --hotplug q35
+	# Each instruction of a boot by both engines, twenty times and then now and then. A difference stops the guest for good.
+	run boot/check 900 env USEKVM_ENGINE=check USEKVM_CHECK_FIRST=20 "$src/tools/boot.sh" --limit=300 microvm,kernel-irqchip=on
 	# The KVM-VFIO device in a guest of QEMU's emulator that has the real driver and an IOMMU.
 	for m in noncoherent coherent; do
 		run "vfio/$m" 900 env BUILD="$build" "$src/tools/vfio-test.sh" "$m"

@@ -693,6 +693,8 @@ static void check_entry(const struct plan *c, unsigned n)
 	}
 	if (*why) {
 		printf("case %u, %s, mode %u, entry %u at 0x%llx: %s\n", ncases, f->name, c->mode, n, (unsigned long long)note[n].la, why);
+		printf("  rbx 0x%llx, rcx 0x%llx * %u, r13 0x%llx, disp 0x%x, fs 0x%llx\n", (unsigned long long)e->rbx, (unsigned long long)e->rcx,
+			1u << c->scale, (unsigned long long)e->r13, (unsigned)c->disp, (unsigned long long)e->fs);
 		kt_failures++;
 	}
 }
