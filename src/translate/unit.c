@@ -444,7 +444,12 @@ static struct unit *plain_unit(struct cpu *c)
 	struct block *b;
 	struct unit *u = find(c, &b, true);
 
-	return u || !b ? u : make(c, b, true);
+	if (u || !b)
+		return u;
+	u = make(c, b, true);
+	if (!u)
+		c->interp->want_single = true; /* no room: the next try may end here too, so one instruction is done first */
+	return u;
 }
 
 static bool in_tlb(const struct cpu *c, u64 la, bool write)
