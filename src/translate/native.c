@@ -259,7 +259,9 @@ static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsig
 	struct asmb *a = &x->a;
 	s32 tag = tlb_at(x, TAG(write));
 	struct xea e = { REG_CTX, REG_T2, 3, tag };
-	u32 guess = x->u->user && x->t->nguesses < CPU_GUESSES && !x->t->check ? ++x->t->nguesses : 0;
+	/* Not yet: an empty entry has the tag of a page whose place is elsewhere, and an access that guesses may be to that very page. */
+	const bool guesses_are_safe = false;
+	u32 guess = guesses_are_safe && x->u->user && x->t->nguesses < CPU_GUESSES && !x->t->check ? ++x->t->nguesses : 0;
 
 	x->t->sites[site].guess = guess;
 	x->t->sites[site].entry = here(x);
