@@ -179,7 +179,7 @@ void block_page_written(struct cpu *c, u64 hva)
 
 	while (p && p->hva != hva)
 		p = p->next;
-	if (!p || *p->version - p->seen >= CODE_WRITES_MAX)
+	if (!p || load_relaxed(p->version) - p->seen >= CODE_WRITES_MAX)
 		mem_untrack(c->mem, hva);
 }
 

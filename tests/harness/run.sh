@@ -30,7 +30,7 @@ fi
 # The same for ThreadSanitizer, which wants an address space without surprises, sees no translated code, and takes ten times as long.
 tsan=$(ldd "$build/libusekvm.so" 2>/dev/null | sed -n 's/.*libtsan[^ ]* => \([^ ]*\).*/\1/p')
 if [ -n "$tsan" ]; then
-	export TSAN_OPTIONS="${TSAN_OPTIONS:-exitcode=66:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0}"
+	export TSAN_OPTIONS="${TSAN_OPTIONS:-exitcode=66:die_after_fork=0:handle_segv=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:use_sigaltstack=0}"
 	kvm="setarch -R env LD_PRELOAD=$tsan:$build/libusekvm.so"
 	engines=
 	export USEKVM_ENGINE=interp

@@ -188,7 +188,7 @@ static void test_timer(void **state)
 	apic_w(0, 0x380, 20000000);
 	assert_in_range(apic_r(0, 0x390), 5000000, 20000000);
 	assert_true(lapic_next_expiry(l) > now());
-	m.kicks[0] = 0;
+	__atomic_store_n(&m.kicks[0], 0, __ATOMIC_SEQ_CST);
 	lapic_run_timer(l);
 	assert_int_equal(take(0), -1);
 	assert_true(wait_nonzero(&m.kicks[0], 1));
