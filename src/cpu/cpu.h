@@ -335,6 +335,7 @@ struct translate;
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 #define CPU_SPANS 8u
+#define CPU_TLB_WRITERS 1024u
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
 #define CPU_GUESSES 65536u
 
@@ -431,6 +432,7 @@ struct cpu {
 	} stat;
 	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
 	u64 tlb_used[MMU_COUNT][CPU_TLB_SIZE / 64], tlb_global[MMU_COUNT][CPU_TLB_SIZE / 64];
+	u16 tlb_writer[CPU_TLB_WRITERS]; /* by a hash of host pages, what write tags there are (cpu/tlb.c) */
 	u64 tlb_stamp;
 	struct cpu_tlb_ctx tlb_ctx[CPU_TLB_CTXS];
 	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, in each space; and

@@ -6,6 +6,8 @@
  *  - A bit of tlb_used is set for every entry that has a tag; one of tlb_global for those of global pages. So dropping costs what is there.
  *  - tlb_ctx holds entries of other PCIDs, never global ones: MOV to CR3 puts the present ones away and fetches those of the new PCID, if
  *    they are still good. Whatever drops more than one context's translations drops the ones put away too.
+ *  - tlb_writer has, by a hash of host pages: 0, when none of them has a write tag; its place + 1 in the tables, when at most that one has;
+ *    CPU_TLB_WRITER_MANY else, and for those put away.
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
 #include "cpu/tlb.h"
@@ -121,6 +123,8 @@ static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
 		for EACH_USED(c, t, n, true) {
 			if (x && x->n < CPU_TLB_CTX_MAX) {
 				x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
+				if (c->tlbs[t][n].wtag != cpu_tlb_none(n))
+					*cpu_tlb_writer(c, c->tlbs[t][n].host) = CPU_TLB_WRITER_MANY;
 				x->e[x->n++] = c->tlbs[t][n];
 			}
 			entry_clear(&c->tlbs[t][n], n);
@@ -255,16 +259,34 @@ void cpu_tlb_flush_exec(struct cpu *c)
 	c->tlb_epoch++;
 }
 
+/* e's write tag goes if it is the page's; if it is another's of the same hash, *left says so. place: of e, when it is in the tables. */
+static void protect_entry(struct cpu *c, struct cpu_tlbe *e, unsigned n, u64 host_page, u16 place, u16 *left)
+{
+	if (e->wtag == cpu_tlb_none(n))
+		return;
+	if (e->host == host_page)
+		e->wtag = cpu_tlb_none(n);
+	else if (cpu_tlb_writer(c, e->host) == cpu_tlb_writer(c, host_page))
+		*left = *left || !place ? CPU_TLB_WRITER_MANY : place;
+}
+
 void cpu_tlb_protect(struct cpu *c, u64 host_page)
 {
+	u16 *w = cpu_tlb_writer(c, host_page), left = 0;
+
+	if (*w != CPU_TLB_WRITER_MANY) { /* at most one */
+		if (*w)
+			protect_entry(c, &c->tlbs[(*w - 1) / CPU_TLB_SIZE][(*w - 1) % CPU_TLB_SIZE], *w - 1, host_page, *w, &left);
+		*w = left;
+		return;
+	}
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		for EACH_USED(c, t, n, false)
-			if (c->tlbs[t][n].host == host_page)
-				c->tlbs[t][n].wtag = cpu_tlb_none(n);
+			protect_entry(c, &c->tlbs[t][n], n, host_page, (u16)(t * CPU_TLB_SIZE + n + 1), &left);
 	for (unsigned k = 0; k < CPU_TLB_CTXS; k++) {
 		struct cpu_tlb_ctx *x = &c->tlb_ctx[k];
 		for (u32 n = 0; x->valid && n < x->n; n++)
-			if (x->e[n].host == host_page)
-				x->e[n].wtag = cpu_tlb_none(x->where[n]);
+			protect_entry(c, &x->e[n], x->where[n], host_page, 0, &left);
 	}
+	*w = left;
 }

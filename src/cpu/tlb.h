@@ -30,6 +30,18 @@ static always_inline void cpu_tlb_filled(struct cpu *c, unsigned t, unsigned n, 
 	else
 		c->tlb_global[t][n / 64] &= ~bit;
 }
+/* It got a write tag. */
+#define CPU_TLB_WRITER_MANY 0xffffu
+static always_inline u16 *cpu_tlb_writer(struct cpu *c, u64 host_page)
+{
+	return &c->tlb_writer[(host_page >> PAGE_SHIFT ^ host_page >> (PAGE_SHIFT + 10)) & (CPU_TLB_WRITERS - 1)];
+}
+static always_inline void cpu_tlb_may_write(struct cpu *c, unsigned t, unsigned n, u64 host_page)
+{
+	u16 *w = cpu_tlb_writer(c, host_page), me = (u16)(t * CPU_TLB_SIZE + n + 1);
+
+	*w = *w == 0 || *w == me ? me : CPU_TLB_WRITER_MANY;
+}
 /* The code that stands at this page is the translator's number id. Only right after the page was looked up for fetching. */
 void cpu_xid_set(struct cpu *c, gva_t page, unsigned space, u32 id) hidden;
 

@@ -93,6 +93,8 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 			e->wtag = va;
 		}
 	}
+	if (e->wtag == va)
+		cpu_tlb_may_write(c, idx, (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1), page);
 	return (void *)(page + (la & ~PAGE_MASK));
 }
 
