@@ -18,6 +18,13 @@ static bool is_ud_at_opcode(const u8 *b, unsigned n)
 	return k + 1 < n && b[k] == 0x0f && (b[k + 1] == 0xff || b[k + 1] == 0xb9 || (b[k + 1] & 0xfe) == 0xa6);
 }
 
+/* VPINSRQ and VPEXTRQ exist in 64-bit mode only, and W is not ignored elsewhere (SDM 2); with EVEX it is. */
+static bool is_quad_lane(const ZydisDecodedInstruction *z)
+{
+	return (z->mnemonic == ZYDIS_MNEMONIC_VPINSRD || z->mnemonic == ZYDIS_MNEMONIC_VPEXTRD) &&
+	       z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && z->raw.vex.W;
+}
+
 enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
 {
 	ZydisDecoder dec;
@@ -32,6 +39,8 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsign
 	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_AMD_BRANCHES, amd);
 	ZyanStatus s = ZydisDecoderDecodeFull(&dec, bytes, n, &d->z, d->op);
 	if (ZYAN_SUCCESS(s)) {
+		if (code_size != 8 && is_quad_lane(&d->z))
+			return DECODE_INVALID;
 		memset(d->bytes, 0, sizeof(d->bytes));
 		memcpy(d->bytes, bytes, d->z.length);
 		return DECODE_OK;

@@ -48,6 +48,8 @@ static bool w_is_width(const struct decoded *d)
 	case ZYDIS_MNEMONIC_VMOVD:
 	case ZYDIS_MNEMONIC_VPINSRD:
 	case ZYDIS_MNEMONIC_VPEXTRD:
+	case ZYDIS_MNEMONIC_VPCMPESTRI: /* the lengths in EAX and EDX */
+	case ZYDIS_MNEMONIC_VPCMPESTRM:
 	case ZYDIS_MNEMONIC_VCVTSI2SS:
 	case ZYDIS_MNEMONIC_VCVTSI2SD:
 	case ZYDIS_MNEMONIC_VCVTUSI2SS:
@@ -174,6 +176,34 @@ static bool encode_inc(struct out *a, const struct decoded *d, const struct rena
 	return true;
 }
 
+/* A register in the immediate's high half, of which only eight exist outside 64-bit mode: bit 7 is ignored there. */
+static bool has_is4(const struct decoded *d)
+{
+	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
+		if (d->op[k].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+			return true;
+	return false;
+}
+
+/*
+ * VZEROUPPER and VZEROALL outside 64-bit mode leave registers 8 to 15 alone (SDM 2). Each of the others is copied onto itself, or cleared, by
+ * an instruction of 128 bits, which clears what lies above.
+ */
+static bool encode_vzero(struct out *a, const struct decoded *d)
+{
+	bool all = d->z.mnemonic == ZYDIS_MNEMONIC_VZEROALL;
+
+	if ((!all && d->z.mnemonic != ZYDIS_MNEMONIC_VZEROUPPER) || d->z.machine_mode == ZYDIS_MACHINE_MODE_LONG_64)
+		return false;
+	for (unsigned n = 0; n < 8; n++) {
+		put(a, 0xc5);
+		put(a, all ? 0xf8 ^ n << 3 : 0xf8);
+		put(a, all ? 0x57 : 0x28); /* vxorps xmmN, xmmN, xmmN; vmovaps xmmN, xmmN */
+		put(a, 0xc0 | n * 9);
+	}
+	return true;
+}
+
 static bool encode(struct out *a, const struct decoded *d, const struct rename *r)
 {
 	const ZydisDecodedInstruction *z = &d->z;
@@ -224,6 +254,8 @@ static bool encode(struct out *a, const struct decoded *d, const struct rename *
 	}
 	memcpy(a->p, d->bytes + tail, z->length - tail);
 	a->p += z->length - tail;
+	if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 && has_is4(d))
+		a->p[-1] &= 0x7f;
 	return true;
 }
 
@@ -276,6 +308,8 @@ unsigned encode_copy(u8 *code, const struct decoded *d, const struct rename *r)
 {
 	struct out a = { code };
 
+	if (encode_vzero(&a, d))
+		return (unsigned)(a.p - code);
 	if (!encode(&a, d, r) || !proven(code, (unsigned)(a.p - code), d, r))
 		return 0;
 	return (unsigned)(a.p - code);

@@ -30,7 +30,7 @@ static inline bool reg_is_high_byte(ZydisRegister r)
  * 64-bit code for d, whatever the guest's mode was, at code: up to ENCODE_MAX bytes. How many; 0: cannot be encoded so. What was written
  * decodes to the same instruction on the renamed operands: that is checked here, since the bytes come from the guest.
  */
-#define ENCODE_MAX 24u
+#define ENCODE_MAX 32u
 unsigned encode_copy(u8 *code, const struct decoded *d, const struct rename *r) hidden;
 
 #endif

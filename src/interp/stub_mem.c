@@ -309,6 +309,7 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 		if (!r)
 			continue;
 		gva_t la = seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, s->write ? ACC_WRITE : ACC_READ);
+		check_align(c, i, s, seg_unchecked(c, i->seg, ea)); /* the segment's limit goes first */
 		if (s->write)
 			lin_check_write(c, la, r * w, c->mmu_idx);
 		else

@@ -114,6 +114,8 @@ static void scan_legacy(void)
 		unsigned at = 0;
 		bool rm = (!f.map && f.op >= 0xd8 && f.op < 0xe0) || (f.map == 1 && (f.op == 1 || f.op == 0xae || f.op == 0xc7 || f.op == 0x1e));
 
+		if (f.w && code_bits == 32)
+			continue;
 		if (f.pp)
 			b[at++] = pre[f.pp];
 		if (f.w)
@@ -181,7 +183,10 @@ static int by_group(const void *a, const void *b)
 
 void form_init(void)
 {
-	ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+	if (code_bits == 32)
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_COMPAT_32, ZYDIS_STACK_WIDTH_32);
+	else
+		ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
 	scan_legacy();
 	scan_vex(VEX);
 	scan_vex(EVEX);
@@ -202,18 +207,25 @@ void form_list(int g)
 		printf("%s%s", ZydisMnemonicGetString(forms[ranges[g][i].first].mnem), i + 1 < nranges[g] ? " " : "\n");
 }
 
-static unsigned extra_prefixes(struct rng *r, u8 *b, const struct form *f, bool block)
+static unsigned extra_prefixes(struct rng *r, u8 *b, const struct form *f, bool block, const struct memop *mem)
 {
 	static const u8 segs[] = {0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65, 0x64, 0x65};
 	unsigned n = 0;
 
 	if (f->group == GR_LOCK)
 		b[n++] = 0xf0;
+	if (mem)
+		for (unsigned i = 0; i < mem->prefixes; i++)
+			b[n++] = mem->prefix[i];
 	if (block)
 		return n;
-	if (chance(r, 8))
+	if (code_bits == 32 && chance(r, 8)) { /* only FS reaches mapped pages with 16 bits */
+		b[n++] = 0x67;
+		if (!chance(r, 4))
+			b[n++] = 0x64;
+	} else if (chance(r, 8))
 		b[n++] = segs[below(r, 8)];
-	if (chance(r, 10))
+	if (chance(r, 10) && code_bits == 64)
 		b[n++] = 0x67;
 	if (f->enc != LEGACY)
 		return n;
@@ -221,7 +233,7 @@ static unsigned extra_prefixes(struct rng *r, u8 *b, const struct form *f, bool 
 		b[n++] = 0x66;
 	if (chance(r, 24) && f->group != GR_LOCK)
 		b[n++] = chance(r, 2) ? 0xf2 : 0xf3;
-	if (chance(r, 40)) /* a REX that another prefix makes void */
+	if (code_bits == 64 && chance(r, 40)) /* a REX that another prefix makes void */
 		b[n++] = 0x40 | below(r, 16);
 	if (chance(r, 40))
 		b[n++] = chance(r, 2) ? 0x3e : 0x66;
@@ -241,7 +253,7 @@ static u8 random_modrm(struct rng *r, const struct form *f, bool block)
 	return below(r, 3) << 6 | m | (f->map == 2 && f->op >= 0x90 && f->op <= 0xa3 && f->enc != LEGACY ? 4 : below(r, 8));
 }
 
-static unsigned build(struct rng *r, const struct form *f, bool block, unsigned attempt, u8 *b)
+static unsigned build(struct rng *r, const struct form *f, bool block, const struct memop *mo, unsigned attempt, u8 *b)
 {
 	static const u8 pre[4] = {0, 0x66, 0xf3, 0xf2};
 	unsigned n, rxb = below(r, 8), v = attempt & 1 ? 0 : below(r, f->enc == EVEX ? 32 : 16);
@@ -251,12 +263,16 @@ static unsigned build(struct rng *r, const struct form *f, bool block, unsigned 
 		rxb = (rxb & 4) | 1; /* R14, R15 */
 	if (f->enc == EVEX && attempt & 2)
 		rxb = 0;
-	n = extra_prefixes(r, b, f, block);
+	if (code_bits == 32) {
+		rxb = 0;
+		v &= 7;
+	}
+	n = extra_prefixes(r, b, f, block, mem ? mo : NULL);
 	switch (f->enc) {
 	case LEGACY:
 		if (f->pp)
 			b[n++] = pre[f->pp];
-		if (f->w || (rxb && chance(r, 2)) || (block && mem))
+		if (code_bits == 64 && (f->w || (rxb && chance(r, 2)) || (block && mem)))
 			b[n++] = 0x40 | f->w << 3 | rxb;
 		n += opcode_bytes(b + n, f->map, f->op);
 		break;
@@ -268,11 +284,18 @@ static unsigned build(struct rng *r, const struct form *f, bool block, unsigned 
 			k = 1 + below(r, 7), v &= 16;
 		if (bc && !mem)
 			g.l = below(r, 4);
-		n += put_evex(b + n, &g, rxb, attempt & 8 ? 0 : chance(r, 2), v, k && chance(r, 3), bc, k);
+		n += put_evex(b + n, &g, rxb, attempt & 8 || code_bits == 32 ? 0 : chance(r, 2), v, k && chance(r, 3), bc, k);
 	}
 	}
 	if (f->has_modrm || f->enc != LEGACY)
 		b[n++] = random_modrm(r, f, block);
+	if (mo && mem && f->has_modrm) {
+		b[n - 1] = (b[n - 1] & 0x38) | mo->b[0];
+		memcpy(b + n, mo->b + 1, mo->len - 1u);
+		n += mo->len - 1u;
+		if (f->enc == EVEX && (mo->b[0] & 0xc0) == 0x40) /* it is scaled by the operand's size */
+			b[n - 1] = (s8)b[n - 1] >> 4;
+	}
 	for (unsigned i = n; i < 16; i++)
 		b[i] = rnd(r);
 	if (chance(r, 3)) { /* small immediates and displacements */
@@ -310,7 +333,12 @@ static bool invalid_random(struct rng *r, struct insn *out)
 	return false;
 }
 
-bool form_random(struct rng *r, int g, bool block, struct insn *out)
+bool form_has(int g)
+{
+	return g == GR_INVALID || nranges[g];
+}
+
+bool form_random(struct rng *r, int g, bool block, const struct memop *mem, struct insn *out)
 {
 	out->bad = false;
 	if (g == GR_INVALID)
@@ -322,13 +350,13 @@ bool form_random(struct rng *r, int g, bool block, struct insn *out)
 		const struct form *f = &forms[a->first + below(r, a->count)];
 		for (unsigned attempt = 0; attempt < 16; attempt++) {
 			u8 b[16];
-			build(r, f, block, attempt, b);
+			build(r, f, block, mem, attempt, b);
 			if (!decode(b, 15, out) || out->z.mnemonic != f->mnem)
 				continue;
 			if (group_of(&out->z, out->op) != (g == GR_LOCK ? group_of(&out->z, out->op) : g))
 				continue;
 			/* AMD: 66h shortens the displacement of near branches, which this decoder does not know: what follows would run. */
-			if (out->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && out->z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !out->z.raw.rex.W &&
+			if (code_bits == 64 && out->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE && out->z.attributes & ZYDIS_ATTRIB_HAS_OPERANDSIZE && !out->z.raw.rex.W &&
 			    out->op[0].type == ZYDIS_OPERAND_TYPE_IMMEDIATE && out->op[0].size > 8)
 				continue;
 			if (g == GR_LOCK && !(out->z.attributes & ZYDIS_ATTRIB_HAS_LOCK))

@@ -8,6 +8,9 @@
  * all other bytes int3. So whatever runs ends at an int3 or a fault. No other user-mode address is mapped in the guest; what is
  * mapped in the child (its own image, the libraries) lies above 0x500000000000 and is not hit by chance.
  *
+ * With --bits=32 the code is that of compatibility mode: CS, DS, ES and SS flat, FS with a base in the data pages, GS null. Host and
+ * vCPU enter it from 64-bit code and leave it by a 64-bit handler, so that all sixteen registers are compared here too.
+ *
  * A case is a function of (seed, number) and its batch's data pattern of (seed, number / BATCH): so one can be run alone.
  */
 #ifndef USEKVM_TESTS_FUZZ_H
@@ -36,6 +39,10 @@ typedef int64_t s64;
 #define CODE_PAGES 5 /* the page behind is unmapped */
 #define CODE_SIZE (CODE_PAGES * PG)
 #define BATCH 64
+#define SEL_CODE32 0x23 /* selectors of Linux */
+#define SEL_CODE64 0x33
+#define SEL_DATA 0x2b
+#define SEL_FS32 7 /* the first of the local table */
 #define SLOT (CODE_SIZE / BATCH) /* 320 bytes */
 
 #define XS_SIZE 4096
@@ -65,6 +72,7 @@ struct tcase {
 	u8 gather_reg, gather_vl; /* EVEX gather that faults: when the bytes above the vector are cleared is up to the CPU; vl 0: none */
 	bool bases; /* FS and GS bases may change */
 	u32 undef;  /* flags that the manual leaves undefined */
+	u32 undef_fault; /* the same, where a block ends before its end */
 	u32 skip_off, skip_len; /* bytes of the data pages that hold x87 instruction and operand pointers */
 	u32 opt_state; /* XSAVEOPT, XSAVEC: offset of XSTATE_BV in the data pages, or 0 */
 	u16 isa_set;
@@ -115,6 +123,7 @@ u64 edge(struct rng *r);              /* a 64-bit value, edges preferred */
 void edge_bytes(struct rng *r, u8 *p, unsigned n); /* a vector operand: integers, floats of either width, NaNs, denormals */
 
 /* host.c */
+extern unsigned code_bits; /* 64 or 32, for the whole run */
 extern u64 host_xcr0;
 extern u32 xs_off[64], xs_len[64];
 void host_init(void);
@@ -125,6 +134,7 @@ void gen_init(void);
 int gen_group(const char *name); /* -1: none */
 const char *gen_group_name(int g);
 int gen_groups(void);
+bool gen_group_here(int g); /* has it instructions in this mode? */
 bool gen_isa_shown(u16 isa_set); /* does the guest's CPUID show it? */
 void gen_data(struct rng *r, u8 *data);
 bool gen_case(int g, u64 seed, u64 num, struct tcase *t);

@@ -34,6 +34,11 @@ int gen_group(const char *name)
 	return -1;
 }
 
+bool gen_group_here(int g)
+{
+	return form_has(g);
+}
+
 void gen_list(int g)
 {
 	form_list(g);
@@ -64,7 +69,7 @@ static u64 want_address(struct rng *r, unsigned size, bool write)
 }
 
 /* A register's number in gpr[], or -1. AH..BH count as their wide register's. */
-static int gpr_no(ZydisRegister reg)
+int gpr_no(ZydisRegister reg)
 {
 	ZydisRegister wide;
 
@@ -124,7 +129,7 @@ static void random_x87(struct rng *r, u8 *xs, bool mmx)
 	}
 }
 
-static void random_xs(struct rng *r, struct tcase *t, int g)
+void random_xs(struct rng *r, struct tcase *t, int g)
 {
 	u64 bv = host_xcr0 & 0xff;
 	u32 mxcsr = 0x1f80;
@@ -212,6 +217,8 @@ static void set_addr_reg(struct rng *r, struct tcase *t, struct steer *s, int n,
 		return;
 	if (asz == 4) /* what lies above is ignored */
 		v = (u32)v | (chance(r, 2) ? rnd(r) << 32 : 0);
+	if (asz == 2)
+		v = (u16)v | (chance(r, 2) ? rnd(r) << 16 : 0);
 	t->gpr[n] = v;
 	s->pinned |= 1u << n;
 }
@@ -247,6 +254,8 @@ static void steer_one(struct rng *r, struct tcase *t, struct insn *i, const Zydi
 
 	if (size > 4096)
 		size = 512;
+	if (code_bits == 32 && base == G_SP) /* a stack has the width of SS */
+		asz = 4;
 	want = want_address(r, size < 1024 ? size : 1024, write);
 	if (i->z.meta.category == ZYDIS_CATEGORY_XSAVE || i->z.meta.category == ZYDIS_CATEGORY_XSAVEOPT)
 		want = chance(r, 12) ? want : (DATA_FIRST + below(r, 4 * 1024)) & ~63ull;
@@ -283,7 +292,9 @@ static void steer_one(struct rng *r, struct tcase *t, struct insn *i, const Zydi
 		}
 		if (base >= 0) {
 			want = t->gpr[base] + (index >= 0 ? t->gpr[index] * scale : 0) + disp;
-			want = (asz == 4 ? (u32)want : want) + seg_base(t, o->mem.segment);
+			want = (asz == 4 ? (u32)want : asz == 2 ? (u16)want : want) + seg_base(t, o->mem.segment);
+			if (code_bits == 32)
+				want = (u32)want;
 		}
 	}
 	if (vsib)
@@ -453,7 +464,7 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 	}
 }
 
-static u32 undefined_flags(const struct insn *i)
+u32 undefined_flags(const struct insn *i)
 {
 	u32 u = i->z.cpu_flags ? i->z.cpu_flags->undefined : 0;
 
@@ -463,6 +474,18 @@ static u32 undefined_flags(const struct insn *i)
 	if ((i->z.opcode == 0xd0 || i->z.opcode == 0xd1) && i->z.opcode_map == ZYDIS_OPCODE_MAP_DEFAULT)
 		u &= ~0x800u;
 	return u & 0x8d5;
+}
+
+/* Flags that are undefined after i, if `taint` were before it. A shift by zero leaves all as they were. */
+u32 taint_after(u32 taint, const struct insn *i)
+{
+	const ZydisAccessedFlags *f = i->z.cpu_flags;
+
+	if (!f)
+		return taint;
+	if (group_of(&i->z, i->op) != GR_SHIFT)
+		taint &= ~(f->modified | f->set_0 | f->set_1);
+	return taint | undefined_flags(i);
 }
 
 static void state_for(struct rng *r, struct tcase *t, struct insn *i, int g)
@@ -479,7 +502,7 @@ static void state_for(struct rng *r, struct tcase *t, struct insn *i, int g)
 	if (i->z.meta.category == ZYDIS_CATEGORY_STRINGOP || i->z.meta.category == ZYDIS_CATEGORY_IOSTRINGOP) {
 		u64 n = chance(r, 12) ? below(r, 20000) : below(r, 40);
 		if (!(s.pinned & 2))
-			t->gpr[G_CX] = i->z.address_width == 32 && chance(r, 2) ? n | rnd(r) << 32 : n;
+			t->gpr[G_CX] = i->z.address_width < 64 && chance(r, 2) ? n | rnd(r) << i->z.address_width : n;
 	}
 	if (i->z.mnemonic == ZYDIS_MNEMONIC_XGETBV)
 		t->gpr[G_CX] = 0;
@@ -492,7 +515,7 @@ static void state_for(struct rng *r, struct tcase *t, struct insn *i, int g)
 	skip_pointers(t, i, &s);
 }
 
-static void case_start(struct rng *r, u64 seed, u64 num, struct tcase *t)
+void case_start(struct rng *r, u64 seed, u64 num, struct tcase *t)
 {
 	struct rng b = {mix(seed ^ 0xba5e, num / BATCH)};
 
@@ -502,6 +525,8 @@ static void case_start(struct rng *r, u64 seed, u64 num, struct tcase *t)
 	memset(t->code, 0xcc, sizeof(t->code));
 	t->fs = DATA_FIRST + below(&b, 2 * PG);
 	t->gs = chance(&b, 2) ? rnd(&b) >> 18 : 0xfffffffffffff000ull - below(&b, 1 << 20);
+	if (code_bits == 32)
+		t->gs = 0;
 	random_gprs(r, t);
 }
 
@@ -519,8 +544,10 @@ static void finish(struct rng *r, struct tcase *t, struct insn *i, int g)
 	place(r, t, i->z.length);
 	if (!i->bad) {
 		state_for(r, t, i, g);
-		t->undef = undefined_flags(i);
+		t->undef = t->undef_fault = undefined_flags(i);
 	}
+	for (int n = 0; code_bits == 32 && n < 8; n++)
+		t->gpr[n] = (u32)t->gpr[n];
 	memcpy(t->code, i->b, i->z.length);
 }
 
@@ -530,7 +557,7 @@ bool gen_case(int g, u64 seed, u64 num, struct tcase *t)
 	struct insn i;
 
 	case_start(&r, seed, num, t);
-	if (!form_random(&r, g, false, &i))
+	if (!form_random(&r, g, false, NULL, &i))
 		return false;
 	finish(&r, t, &i, g);
 	return true;
@@ -582,7 +609,7 @@ static bool block_takes(const struct insn *i, u32 *taint)
 		return true;
 	if (f->tested & *taint)
 		return false;
-	*taint = (*taint & ~(f->modified | f->set_0 | f->set_1)) | undefined_flags(i);
+	*taint = taint_after(*taint, i);
 	return true;
 }
 
@@ -595,6 +622,8 @@ bool gen_block(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 	u32 taint = 0;
 	struct rng r;
 
+	if (code_bits == 32)
+		return gen_block32(g, seed, num, t, max);
 	case_start(&r, seed, num, t);
 	n = 1 + below(&r, max);
 	t->vec = g >= 0 ? group_is_vector(g) : num & 1;
@@ -602,7 +631,7 @@ bool gen_block(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 	for (unsigned tries = 0; t->ninsn < n && tries < n * 8; tries++) {
 		struct insn i;
 		int k = g >= 0 ? g : t->vec ? vector[below(&r, sizeof(vector))] : mixed[below(&r, sizeof(mixed))];
-		if (!form_random(&r, k, true, &i) || len + i.z.length > sizeof(all) || !block_takes(&i, &taint))
+		if (!form_random(&r, k, true, NULL, &i) || len + i.z.length > sizeof(all) || !block_takes(&i, &taint))
 			continue;
 		memcpy(all + len, i.b, i.z.length);
 		len += i.z.length;
@@ -612,7 +641,7 @@ bool gen_block(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 		return false;
 	t->entry = CODE_BASE + (num % BATCH) * SLOT + 20;
 	t->len = len;
-	t->undef = taint;
+	t->undef = t->undef_fault = taint;
 	if (t->vec)
 		random_xs(&r, t, GR_AVX);
 	t->gpr[14] = DATA_FIRST + 128 + (below(&r, PG) & ~63u);

@@ -10,12 +10,14 @@
 #include "gen.h"
 
 const char *const group_names[GR_COUNT] = {"alu", "shift", "muldiv", "bit", "cmov", "stack", "string", "lock", "xchg", "mov", "flags", "branch",
-	"bmi", "nop", "fsgs", "priv", "x87", "mmx", "sse", "sse3", "sse4", "crypto", "avx", "avx2", "fma", "f16c", "gather", "kmask", "avx512",
+	"bmi", "nop", "fsgs", "priv", "only32", "x87", "mmx", "sse", "sse3", "sse4", "crypto", "avx", "avx2", "fma", "f16c", "gather", "kmask", "avx512",
 	"gather512", "xsave", "invalid"};
 
 /* Not run: they answer by time or place, enter the host's kernel, load selectors, or the host's kernel emulates them (UMIP). */
 static bool banned(const ZydisDecodedInstruction *z)
 {
+	if (code_bits == 32 && z->mnemonic == ZYDIS_MNEMONIC_INTO)
+		return false;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_SYSCALL: case ZYDIS_MNEMONIC_SYSENTER: case ZYDIS_MNEMONIC_SYSEXIT: case ZYDIS_MNEMONIC_SYSRET:
 	case ZYDIS_MNEMONIC_INT: case ZYDIS_MNEMONIC_INT1: case ZYDIS_MNEMONIC_INTO: case ZYDIS_MNEMONIC_IRET:
@@ -43,8 +45,31 @@ static bool banned(const ZydisDecodedInstruction *z)
 	}
 }
 
+/* What 64-bit mode does not have, or encodes otherwise. */
+static bool only32(const ZydisDecodedInstruction *z)
+{
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_AAA: case ZYDIS_MNEMONIC_AAS: case ZYDIS_MNEMONIC_AAM: case ZYDIS_MNEMONIC_AAD:
+	case ZYDIS_MNEMONIC_DAA: case ZYDIS_MNEMONIC_DAS: case ZYDIS_MNEMONIC_SALC: case ZYDIS_MNEMONIC_BOUND:
+	case ZYDIS_MNEMONIC_INTO: case ZYDIS_MNEMONIC_ARPL: case ZYDIS_MNEMONIC_PUSHA: case ZYDIS_MNEMONIC_PUSHAD:
+	case ZYDIS_MNEMONIC_POPA: case ZYDIS_MNEMONIC_POPAD: return true;
+	default: break;
+	}
+	if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+		return false;
+	switch (z->opcode) {
+	case 0x06: case 0x0e: case 0x16: case 0x1e: /* PUSH of a segment register */
+	case 0x40 ... 0x4f: /* INC, DEC */
+	case 0x82: /* another 80h */
+	case 0xa0 ... 0xa3: return true; /* MOV with an absolute address */
+	default: return false;
+	}
+}
+
 static int base_group(const ZydisDecodedInstruction *z)
 {
+	if (code_bits == 32 && only32(z))
+		return GR_ONLY32;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_MUL: case ZYDIS_MNEMONIC_IMUL: case ZYDIS_MNEMONIC_DIV: case ZYDIS_MNEMONIC_IDIV: return GR_MULDIV;
 	case ZYDIS_MNEMONIC_POPCNT: case ZYDIS_MNEMONIC_CRC32: case ZYDIS_MNEMONIC_LZCNT: case ZYDIS_MNEMONIC_TZCNT: return GR_BMI;

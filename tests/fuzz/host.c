@@ -8,6 +8,7 @@
 
 #include "fuzz.h"
 
+unsigned code_bits = 64;
 u64 host_xcr0;
 u32 xs_off[64], xs_len[64];
 static bool fsgsbase;

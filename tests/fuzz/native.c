@@ -4,8 +4,12 @@
  * crash) runs a batch inside one chain of signals: each handler invocation stores what the last case left in the signal frame, puts the
  * next case's registers into the same frame and returns, which loads all of them at once.
  *
+ * 32-bit code is entered the same way, by another CS in the frame; its data segments are loaded once a batch, and 64-bit code does not
+ * look at them.
+ *
  * From the first case on the child calls no library function: FS is the tests'. System calls are made directly.
  */
+#include <asm/ldt.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -27,7 +31,7 @@ static int to_child = -1, from_child = -1;
 static struct share *shm;
 static u8 *data_rw, *code_rw;  /* aliases of the tested pages, writable */
 static volatile u32 running;   /* 0: the loop's own trap; 1: a case */
-static u64 loop_gpr[23];
+static greg_t loop_gpr[23];
 static u8 loop_xs[XS_SIZE + 64] __attribute__((aligned(64)));
 static u32 frame_xs_len;
 
@@ -81,6 +85,23 @@ static void base_set(int gs, u64 v)
 	}
 }
 
+/* The segments of 32-bit code; nothing but the base of FS is not flat. */
+__attribute__((no_stack_protector)) static int segments32(u64 fs)
+{
+	struct user_desc d = {.entry_number = 0, .base_addr = fs, .limit = 0xfffff, .seg_32bit = 1, .limit_in_pages = 1, .useable = 1};
+
+	__asm__ volatile("mov %0, %%fs\n\tmov %0, %%gs" ::"r"(0));
+	if (sys3(SYS_modify_ldt, 0x11, (long)&d, sizeof(d)) < 0)
+		return -1;
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %1, %%fs" ::"r"(SEL_DATA), "r"(SEL_FS32));
+	return 0;
+}
+
+static void segments64(void)
+{
+	__asm__ volatile("mov %0, %%ds\n\tmov %0, %%es\n\tmov %0, %%fs\n\tmov %0, %%gs" ::"r"(0));
+}
+
 static void store(ucontext_t *uc, struct outcome *o)
 {
 	const struct tcase *t = &shm->in[shm->at];
@@ -93,8 +114,8 @@ static void store(ucontext_t *uc, struct outcome *o)
 	o->vector = g[REG_TRAPNO];
 	o->error = g[REG_ERR];
 	o->cr2 = g[REG_TRAPNO] == 14 ? g[REG_CR2] : 0;
-	o->fs = base_get(0);
-	o->gs = base_get(1);
+	o->fs = code_bits == 32 ? t->fs : base_get(0);
+	o->gs = code_bits == 32 ? t->gs : base_get(1);
 	o->kvm_exit = 0;
 	if (t->vec)
 		copy(o->xs, uc->uc_mcontext.fpregs, frame_xs_len);
@@ -118,8 +139,13 @@ static void load(ucontext_t *uc)
 	g[REG_EFL] = t->rflags;
 	for (unsigned i = 0; i < t->npoke; i++)
 		copy(data_rw + t->poke[i].off, t->poke[i].data, t->poke[i].len);
-	base_set(0, t->fs);
-	base_set(1, t->gs);
+	if (code_bits == 32) {
+		((u16 *)&g[REG_CSGSFS])[0] = SEL_CODE32;
+		((u16 *)&g[REG_CSGSFS])[3] = SEL_DATA;
+	} else {
+		base_set(0, t->fs);
+		base_set(1, t->gs);
+	}
 	/* Bytes 464..511 of the frame are the kernel's description of it. */
 	copy(fp, t->xs, 464);
 	copy(fp + 512, t->xs + 512, frame_xs_len - 512);
@@ -152,7 +178,7 @@ __attribute__((used, no_stack_protector)) static void on_signal(int sig, siginfo
 		return;
 	}
 	running = 0;
-	for (int i = 0; i < 18; i++)
+	for (int i = 0; i <= REG_CSGSFS; i++)
 		g[i] = loop_gpr[i];
 	copy(fp, loop_xs, frame_xs_len);
 }
@@ -227,8 +253,12 @@ __attribute__((no_stack_protector)) static void child_main(int in, int out)
 	while (sys3(SYS_read, in, (long)&c, 1) == 1) {
 		copy(data_rw, shm->data, DATA_SIZE);
 		copy(code_rw, shm->code, CODE_SIZE);
+		if (shm->n && code_bits == 32 && segments32(shm->in[0].fs))
+			break;
 		if (shm->n)
 			__asm__ volatile("int3" ::: "memory");
+		if (code_bits == 32)
+			segments64();
 		base_set(0, fs);
 		base_set(1, gs);
 		if (sys3(SYS_write, out, (long)&c, 1) != 1)

@@ -33,8 +33,6 @@
 #define G_CODE 0x20000
 #define K_CS 0x10
 #define K_SS 0x18
-#define U_SS 0x2b
-#define U_CS 0x33
 #define TSS_SEL 0x40
 
 static int kvm, vm, vcpu;
@@ -125,6 +123,10 @@ static int set_sregs(void)
 	s.cs = seg(K_CS, 11, 0, true, false, true);
 	s.ss = seg(K_SS, 3, 0, false, true, true);
 	s.ds = s.es = s.fs = s.gs = null;
+	if (code_bits == 32) {
+		s.ds = s.es = seg(SEL_DATA, 3, 3, false, true, true);
+		s.fs = seg(SEL_FS32, 3, 3, false, true, true);
+	}
 	s.tr = (struct kvm_segment){.base = tss, .limit = 0x67, .selector = TSS_SEL, .type = 11, .present = 1};
 	s.ldt = (struct kvm_segment){.unusable = 1, .type = 2};
 	s.gdt.base = HIGH + G_GDT;
@@ -244,7 +246,7 @@ static void outcome_regs(struct outcome *o, const struct kvm_regs *k)
 static int enter(const struct tcase *t)
 {
 	const u64 *g = t->gpr;
-	u64 frame[5] = {t->entry, U_CS, t->rflags | 0x202, g[G_SP], U_SS};
+	u64 frame[5] = {t->entry, code_bits == 32 ? SEL_CODE32 : SEL_CODE64, t->rflags | 0x202, g[G_SP], SEL_DATA};
 	struct kvm_regs k = {.rax = g[0], .rcx = g[1], .rdx = g[2], .rbx = g[3], .rbp = g[5], .rsi = g[6], .rdi = g[7], .r8 = g[8], .r9 = g[9],
 		.r10 = g[10], .r11 = g[11], .r12 = g[12], .r13 = g[13], .r14 = g[14], .r15 = g[15], .rflags = 2};
 

@@ -160,16 +160,21 @@ if [ -z "$NO_FUZZ" ]; then
 		esac
 	done 4<"$src/tests/fuzz/groups"
 	run fuzz/blocks 900 $kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
+	run fuzz/blocks-32 900 $kvm "$build/tests/fuzz/block" --bits=32 --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
 	# With room for one unit, and for a few: translated code is dropped all the time.
 	for room in 1 4000; do
 		run_one "fuzz/blocks-recycled-$room" 900 env USEKVM_ENGINE=translate USEKVM_CODE_CACHE=$room \
 			$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
+		run_one "fuzz/blocks-32-recycled-$room" 900 env USEKVM_ENGINE=translate USEKVM_CODE_CACHE=$room \
+			$kvm "$build/tests/fuzz/block" --bits=32 --count="${FUZZ_COUNT:-10000}" --seed="${FUZZ_SEED:-1}"
 	done
 	# Each, or one in three, new translations of an address drops all others.
 	for one_in in 1 3; do
 		for e in translate interp; do
 			run_one "fuzz/blocks-dropped-$one_in [$e]" 900 env USEKVM_ENGINE=$e USEKVM_TLB_DROP=$one_in \
 				$kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-10000}" --seed="${FUZZ_SEED:-1}"
+			run_one "fuzz/blocks-32-dropped-$one_in [$e]" 900 env USEKVM_ENGINE=$e USEKVM_TLB_DROP=$one_in \
+				$kvm "$build/tests/fuzz/block" --bits=32 --count="${FUZZ_COUNT:-10000}" --seed="${FUZZ_SEED:-1}"
 		done
 	done
 	run_one fuzz/blocks-dropped-recycled 900 env USEKVM_ENGINE=translate USEKVM_TLB_DROP=2 USEKVM_CODE_CACHE=4000 \
