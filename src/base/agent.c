@@ -14,6 +14,7 @@
 
 #include "base/inject.h"
 #include "base/lock.h"
+#include "base/process.h"
 #include "base/sys.h"
 
 #define STACK_SIZE (256u << 10)
@@ -28,6 +29,7 @@ struct job {
 static struct {
 	struct mutex start_lock, lock;
 	bool running;
+	u32 tid; /* 0 until the thread runs */
 	u32 seq; /* changes with each job: what the agent sleeps on */
 	struct job *first, **last;
 } agent = { .start_lock = MUTEX_INIT("agent start"), .lock = MUTEX_INIT("agent"), .last = &agent.first };
@@ -53,6 +55,9 @@ static struct job *take(u32 *seq)
 static void *agent_main(void *arg)
 {
 	is_agent = true;
+	process_helper_begins((u32)sys_gettid());
+	store_release(&agent.tid, (u32)sys_gettid());
+	futex_wake(&agent.tid, 1);
 	sys6(SYS_prctl, PR_SET_NAME, (long)"usekvm-agent", 0, 0, 0, 0);
 	for (;;) {
 		u32 seq;
@@ -98,6 +103,8 @@ int agent_start(void)
 	mutex_lock(&agent.start_lock);
 	if (!agent.running) {
 		r = make_thread();
+		while (!r && !load_acquire(&agent.tid))
+			futex_wait(&agent.tid, 0, -1);
 		store_release(&agent.running, !r);
 	}
 	mutex_unlock(&agent.start_lock);
@@ -145,6 +152,7 @@ void agent_forked(void)
 {
 	mutex_init(&agent.start_lock, "agent start");
 	mutex_init(&agent.lock, "agent");
+	agent.tid = 0;
 	agent.running = false; /* its thread stayed with the parent */
 	agent.first = NULL;
 	agent.last = &agent.first;

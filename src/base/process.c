@@ -215,6 +215,33 @@ const void *process_lookup(u32 key)
 	return NULL;
 }
 
+static u32 helpers[PROCESS_HELPERS];
+
+void process_helper_begins(u32 tid)
+{
+	for (unsigned i = 0; i < PROCESS_HELPERS; i++) {
+		u32 free = 0;
+
+		if (!load_relaxed(&helpers[i]) && __atomic_compare_exchange_n(&helpers[i], &free, tid, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			return;
+	}
+}
+
+void process_helper_ends(u32 tid)
+{
+	for (unsigned i = 0; i < PROCESS_HELPERS; i++)
+		if (load_relaxed(&helpers[i]) == tid)
+			store_relaxed(&helpers[i], 0);
+}
+
+bool process_is_helper(u32 tid)
+{
+	for (unsigned i = 0; tid && i < PROCESS_HELPERS; i++)
+		if (load_relaxed(&helpers[i]) == tid)
+			return true;
+	return false;
+}
+
 static __thread __attribute__((tls_model("initial-exec"))) int our_tid;
 
 void process_thread_is_ours(void)
@@ -239,5 +266,6 @@ void process_forked(void)
 	mutex_init(&process.lock, "process");
 	mutex_init(&process.names_lock, "process names");
 	process.first = NULL;
+	memset(helpers, 0, sizeof(helpers));
 	memset(process.totals, 0, sizeof(process.totals));
 }

@@ -34,6 +34,12 @@ const void *process_lookup(u32 key) hidden;
 void process_thread_is_ours(void) hidden;
 bool process_is(int pid) hidden;
 
+/* The library's own threads, by their ids; they enter and leave themselves. More than there is room for are only not known. */
+#define PROCESS_HELPERS 256
+void process_helper_begins(u32 tid) hidden;
+void process_helper_ends(u32 tid) hidden;
+bool process_is_helper(u32 tid) hidden; /* false for 0 */
+
 /* In the child of a fork: the VMs are the parent's, nothing has been counted. */
 void process_forked(void) hidden;
 

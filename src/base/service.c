@@ -24,6 +24,7 @@
 
 #include "base/agent.h"
 #include "base/inject.h"
+#include "base/process.h"
 #include "base/sys.h"
 
 #define SLOT_TIMER 0xfffffffeu
@@ -421,7 +422,9 @@ static void *service_main(void *arg)
 
 	this_thread = s;
 	sys6(SYS_prctl, PR_SET_NAME, (long)s->name, 0, 0, 0, 0);
-	store_release(&s->tid, (u32)sys_gettid());
+	u32 tid = (u32)sys_gettid();
+	process_helper_begins(tid);
+	store_release(&s->tid, tid);
 	futex_wake(&s->tid, 1);
 
 	mutex_lock(&s->lock);
@@ -441,6 +444,7 @@ static void *service_main(void *arg)
 	u32 *ended = s->ended;
 	mutex_unlock(&s->lock);
 	service_free(s);
+	process_helper_ends(tid);
 	store_release(ended, 1);
 	futex_wake(ended, 1); /* perhaps of a word that is gone: then nobody waits there */
 	return NULL;
