@@ -260,14 +260,19 @@ struct cpu_msrs {
  * The tag of entry n of a table when it is not present. Its page is one that has another place in the table, far from n, so that no
  * address that is looked up at n, nor the page after it, can equal it however it is compared: there is no address left that could stand
  * for "none" in all of them.
+ *
+ * Translated code also reads through an entry that it guesses, which may be another than the address's own (translate/native.c). There the
+ * tag of none could match: so it is of a page that is not canonical, and an entry without any tag has CPU_TLB_NOWHERE for its host page. What is
+ * accessed then faults on the host as it should in the guest, by #GP.
  */
+#define CPU_TLB_NOWHERE 0x4000000000000000ull
 static always_inline u64 cpu_tlb_none(size_t n)
 {
-	return (u64)((n & (CPU_TLB_SIZE - 1)) ^ (CPU_TLB_SIZE / 2)) << PAGE_SHIFT | 1;
+	return CPU_TLB_NOWHERE | (u64)((n & (CPU_TLB_SIZE - 1)) ^ (CPU_TLB_SIZE / 2)) << PAGE_SHIFT | 1;
 }
 struct cpu_tlbe {
 	u64 rtag, wtag, xtag; /* guest linear page address, or cpu_tlb_none(): not present for that use */
-	u64 host;             /* address of the host page */
+	u64 host;             /* address of the host page; CPU_TLB_NOWHERE: no tag is present */
 };
 static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
 {

@@ -8,6 +8,7 @@
  *    they are still good. Whatever drops more than one context's translations drops the ones put away too.
  *  - tlb_writer has, by a hash of host pages: 0, when none of them has a write tag; its place + 1 in the tables, when at most that one has;
  *    CPU_TLB_WRITER_MANY else, and for those put away.
+ *  - A user entry without a read tag has no tag and no host page: reads through guessed entries rely on it (cpu.h).
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
 #include "cpu/tlb.h"
@@ -67,6 +68,7 @@ static void xid_clear_range(struct cpu *c, gva_t va, unsigned shift)
 static void entry_clear(struct cpu_tlbe *e, unsigned n)
 {
 	e->rtag = e->wtag = e->xtag = cpu_tlb_none(n);
+	e->host = CPU_TLB_NOWHERE;
 }
 
 static bool entry_has(const struct cpu_tlbe *e, u64 tag, unsigned shift)
@@ -91,7 +93,7 @@ void cpu_tlb_reset(struct cpu *c)
 {
 	for (unsigned t = 0; t <= MMU_COUNT; t++)
 		for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
-			c->tlbs[t][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), 0 };
+			c->tlbs[t][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE };
 }
 
 static void contexts_drop(struct cpu *c)

@@ -252,16 +252,17 @@ static struct xea guess_at(u32 guess)
 
 /*
  * T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. In user code, which loops more than the kernel's,
- * the entry is guessed to be that of the last time: what depends on the access then waits for two instructions instead of ten cycles.
+ * the entry is guessed to be that of the last time: what depends on the access then waits for two instructions instead of ten cycles. Only for
+ * reads: the tag of an empty entry is proof against them alone (cpu_tlb_none()), as writes may find an entry that may be read but not written;
+ * and not through SS, where the fault would have to be another.
  */
 static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
 	s32 tag = tlb_at(x, TAG(write));
 	struct xea e = { REG_CTX, REG_T2, 3, tag };
-	/* Not yet: an empty entry has the tag of a page whose place is elsewhere, and an access that guesses may be to that very page. */
-	const bool guesses_are_safe = false;
-	u32 guess = guesses_are_safe && x->u->user && x->t->nguesses < CPU_GUESSES && !x->t->check ? ++x->t->nguesses : 0;
+	bool may = x->u->user && !write && seg != S_SS && !x->t->check;
+	u32 guess = may && x->t->nguesses < CPU_GUESSES ? ++x->t->nguesses : 0;
 
 	x->t->sites[site].guess = guess;
 	x->t->sites[site].entry = here(x);

@@ -167,7 +167,7 @@ static u64 good_page(void)
 
 static u64 hostile_any(void)
 {
-	switch (below(10)) {
+	switch (below(12)) {
 	case 0: return rnd();
 	case 1: case 2: return edge(host_edges[below(nedges)]);
 	case 3: case 4: return edge(corners[below(sizeof(corners) / 8)]);
@@ -175,6 +175,8 @@ static u64 hostile_any(void)
 	case 6: return good_page() ^ 1ull << (12 + below(52)); /* another page, of the same TLB entry more often than not */
 	case 7: return edge(good_page() + (below(8) << 47));
 	case 8: return edge(aliases[below(naliases)]);
+	case 9: return edge(1ull << 62 | ((good_page() ^ 1ull << 23) & 0xfff000)); /* what stands in that page's TLB entry while it is empty */
+	case 10: return edge(1ull << 62 | below(4096) << 12);
 	default: return (u32)rnd();
 	}
 }
