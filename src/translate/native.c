@@ -253,15 +253,14 @@ static struct xea guess_at(u32 guess)
 /*
  * T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. In user code, which loops more than the kernel's,
  * the entry is guessed to be that of the last time: what depends on the access then waits for two instructions instead of ten cycles. Only for
- * reads: the tag of an empty entry is proof against them alone (cpu_tlb_none()), as writes may find an entry that may be read but not written;
- * and not through SS, where the fault would have to be another.
+ * reads: the tag of an empty entry is proof against them alone (cpu_tlb_none()), as writes may find an entry that may be read but not written.
  */
 static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
 	s32 tag = tlb_at(x, TAG(write));
 	struct xea e = { REG_CTX, REG_T2, 3, tag };
-	bool may = x->u->user && !write && seg != S_SS && !x->t->check;
+	bool may = x->u->user && !write && !x->t->check;
 	u32 guess = may && x->t->nguesses < CPU_GUESSES ? ++x->t->nguesses : 0;
 
 	x->t->sites[site].guess = guess;
