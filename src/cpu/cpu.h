@@ -348,7 +348,7 @@ struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);
 	u64 x_sp;                /* the C stack, while translated code runs */
 	u64 x_ret;
-	u64 x_tmp;
+	u64 x_tmp, x_tmp2;
 	u64 x_span[CPU_SPANS];   /* host addresses that accesses of the running unit share (translate/share.c) */
 	u32 requests aligned(8); /* enum cpu_request; atomic */
 	u32 stop;                /* engine's own, read together with requests: end the run of linked blocks */

@@ -86,9 +86,9 @@ void x_check_made(struct cpu *c, const struct unit *u)
 	k->insn[1].off = ti->len;
 	k->len = ti->len;
 	memcpy(k->bytes, ti->d.bytes, ti->len);
-	k->skip = ti->kind == T_OP || ti->kind == T_RDTSC || ti->i.rep || ti->d.z.mnemonic == M(RDRAND) || ti->d.z.mnemonic == M(RDSEED);
+	k->skip = ti->kind == T_OP || ti->kind == T_RDTSC || ti->kind == T_CLAC || ti->kind == T_STAC || ti->kind == T_BIT || ti->i.rep || ti->d.z.mnemonic == M(RDRAND) || ti->d.z.mnemonic == M(RDSEED);
 	k->fpu = stub_is(&ti->i);
-	k->push = ti->kind == T_PUSH || ti->kind == T_CALL || ti->kind == T_CALL_IND;
+	k->push = ti->kind == T_PUSH || ti->kind == T_PUSHF || ti->kind == T_CALL || ti->kind == T_CALL_IND;
 	if (m) {
 		k->size = m->size / 8;
 		k->write = m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;

@@ -65,7 +65,7 @@ static struct cold *add_cold(struct xl *x, enum site_kind k, u32 site, u8 *jump)
 
 static void mark(struct xl *x, const struct tinsn *ti)
 {
-	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg };
+	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg, ti->kind == T_STRING, (ti->d.z.opcode & 0xfe) == 0xa4 };
 	x->u->nmarks++;
 }
 
@@ -940,6 +940,76 @@ static void moffs(struct xl *x, const struct tinsn *ti)
 	site_next(x, site);
 }
 
+/*
+ * T1: host address of what RSI or RDI (reg) points to, for RCX elements of 1 << shift bytes; reg is lost. The two jumps to where that cannot be:
+ * the page is not in the TLB, or it ends before.
+ */
+static void string_operand(struct xl *x, unsigned reg, unsigned shift, bool write, u8 **bad)
+{
+	struct asmb *a = &x->a;
+	struct xea e = { REG_CTX, REG_T2, 3, tlb_at(x, TAG(write)) };
+
+	asm_mov(a, REG_T1, reg);
+	entry_of_t1(a);
+	asm_rm(a, true, 0x33, REG_T1, e);
+	asm_ri(a, true, 7, REG_T1, PAGE_SIZE - 1);
+	bad[0] = asm_jump(a, CC_A);
+	asm_lea(a, reg, (struct xea){ REG_T1, R_CX, (u8)shift, 0 });
+	asm_ri(a, true, 7, reg, PAGE_SIZE);
+	bad[1] = asm_jump(a, CC_A);
+	e.disp = tlb_at(x, offsetof(struct cpu_tlbe, host));
+	asm_rm(a, true, 0x03, REG_T1, e);
+	asm_mov(a, reg, REG_T1);
+}
+
+/* REP STOS and MOVS inside a page, upwards, by the host's own; else by the interpreter. The guest's RDI and RSI are in x_tmp and x_tmp2 meanwhile. */
+static void string(struct xl *x, const struct tinsn *ti)
+{
+	struct asmb *a = &x->a;
+	unsigned shift = (unsigned)__builtin_ctz(ti->i.osz);
+	bool movs = (ti->d.z.opcode & 0xfe) == 0xa4;
+	u8 *bad[4];
+
+	give_up_flags(x, ti->live);
+	u32 site = new_site(x, ti, SITE_OP);
+	x->t->sites[site].insn = lowered(x, ti);
+	if (x->word == 4) {
+		asm_rr(a, false, 0x8b, R_CX, R_CX);
+		asm_rr(a, false, 0x8b, R_DI, R_DI);
+		asm_rr(a, false, 0x8b, R_SI, R_SI);
+	}
+	asm_rm(a, false, 0xf7, 0, xea_ctx(CTX(rflags))), e32(a, X86_DF);
+	add_cold(x, SITE_OP, site, asm_jump(a, CC_NE));
+	asm_ri(a, true, 7, R_CX, (s32)(PAGE_SIZE >> shift));
+	add_cold(x, SITE_OP, site, asm_jump(a, CC_A));
+	asm_store(a, R_DI, xea_ctx(CTX(x_tmp)));
+	asm_store(a, R_SI, xea_ctx(CTX(x_tmp2)));
+	if (movs)
+		string_operand(x, R_SI, shift, false, bad + 2);
+	string_operand(x, R_DI, shift, true, bad);
+	mark(x, ti);
+	e8(a, 0xf3);
+	if (ti->i.osz == 2)
+		e8(a, 0x66);
+	if (ti->i.osz == 8)
+		e8(a, 0x48);
+	e8(a, (movs ? 0xa4 : 0xaa) | (ti->i.osz > 1));
+	asm_rr(a, true, 0x2b, R_DI, REG_T1);
+	if (movs) {
+		asm_load(a, R_SI, xea_ctx(CTX(x_tmp2)));
+		asm_rr(a, true, 0x03, R_SI, R_DI);
+	}
+	asm_rm(a, true, 0x03, R_DI, xea_ctx(CTX(x_tmp)));
+	u8 *over = asm_short(a, 0xeb);
+	for (unsigned k = 0; k < (movs ? 4 : 2); k++)
+		asm_patch(bad[k], a->p);
+	asm_load(a, R_DI, xea_ctx(CTX(x_tmp)));
+	asm_load(a, R_SI, xea_ctx(CTX(x_tmp2)));
+	add_cold(x, SITE_OP, site, asm_jump(a, CC_ALWAYS));
+	asm_patch_short(over, a->p);
+	x->t->sites[site].next = here(x);
+}
+
 /* BT and the like with the number of the bit in a register, which reaches beyond the operand. False: flags that it leaves are needed. */
 static bool bit_string(struct xl *x, const struct tinsn *ti)
 {
@@ -1016,6 +1086,7 @@ static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 	case T_PUSHF: pushf(x, ti); return;
 	case T_SREG: from_sreg(x, ti); return;
 	case T_MOFFS: moffs(x, ti); return;
+	case T_STRING: string(x, ti); return;
 	case T_BIT:
 		if (!bit_string(x, ti))
 			interpreted(x, ti);

@@ -69,6 +69,15 @@ static enum tkind kind_of_32(const struct tinsn *t, unsigned cpl)
 	}
 }
 
+/* REP STOS or MOVS whose addresses are as wide as the code's and have no base. */
+static bool is_rep_string(const struct tinsn *t)
+{
+	const ZydisDecodedInstruction *z = &t->d.z;
+
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY && z->opcode_map == ZYDIS_OPCODE_MAP_DEFAULT && t->i.rep && t->i.seg < S_FS &&
+	       z->address_width == (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 ? 64 : 32);
+}
+
 static enum tkind kind_of_64(const struct tinsn *t, unsigned cpl)
 {
 	const struct decoded *d = &t->d;
@@ -95,6 +104,8 @@ static enum tkind kind_of_64(const struct tinsn *t, unsigned cpl)
 		return T_COPY;
 	case M(NOP): case M(PREFETCH): case M(PREFETCHNTA): case M(PREFETCHT0): case M(PREFETCHT1): case M(PREFETCHT2): case M(PREFETCHW):
 	case M(PREFETCHWT1): return T_NOP;
+	case M(STOSB): case M(STOSW): case M(STOSD): case M(STOSQ): case M(MOVSB): case M(MOVSW): case M(MOVSD): case M(MOVSQ):
+		return is_rep_string(t) ? T_STRING : stub_is(&t->i) ? T_COPY : T_OP; /* MOVSD of a vector register too */
 	case M(LEA): return T_LEA;
 	case M(PUSH):
 		return t->i.osz == 8 && (a->type == ZYDIS_OPERAND_TYPE_IMMEDIATE || a->type == ZYDIS_OPERAND_TYPE_MEMORY || plain_gpr(a)) ? T_PUSH : T_OP;

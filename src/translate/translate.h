@@ -71,6 +71,7 @@ struct mark { /* of a unit: where instructions begin that may fault */
 	u32 host;
 	u16 off;
 	bool in_slot;
+	bool string, movs; /* RDI (and RSI) are host addresses: string() in native.c */
 };
 
 /* A guest page, as units know it: linear page, host page and the state of its bytes have one number, cpu.xid tells where it is valid. */
@@ -118,7 +119,7 @@ struct share {
 };
 
 /* An instruction of the unit being made. */
-enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_CLAC, T_STAC, T_CLD, T_SWAPGS, T_RDTSC, T_PUSHF, T_SREG, T_BIT, T_MOFFS, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
+enum tkind { T_COPY, T_OP, T_CLI, T_STI, T_CLAC, T_STAC, T_CLD, T_SWAPGS, T_RDTSC, T_PUSHF, T_SREG, T_BIT, T_MOFFS, T_STRING, T_NOP, T_LEA, T_PUSH, T_POP, T_LEAVE, T_JCC, T_JMP, T_CALL, T_JMP_IND, T_CALL_IND, T_RET };
 struct tinsn {
 	struct decoded d;
 	struct insn i;

@@ -714,6 +714,12 @@ static bool unit_fault(struct cpu *c, ucontext_t *uc)
 	for (unsigned r = 0; r < 16; r++)
 		if (x_home[r] != REG_NONE)
 			c->gpr[r] = (u64)g[uc_reg[x_home[r]]];
+	if (m->string) { /* as far as it came */
+		u64 done = (u64)(g[REG_RDI] - g[REG_R10]);
+		c->gpr[R_DI] = c->x_tmp + done;
+		if (m->movs)
+			c->gpr[R_SI] = c->x_tmp2 + done;
+	}
 	if (!m->in_slot)
 		c->af = cpu_flags_to_af((u32)g[REG_EFL]);
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = (u->rip & PAGE_MASK) + m->off;
