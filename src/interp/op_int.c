@@ -62,18 +62,14 @@ void op_pop(struct cpu *c, const struct insn *i)
 
 void op_pusha(struct cpu *c, const struct insn *i)
 {
-	u8 buf[32];
 	unsigned n = i->osz;
 	u64 m = stack_mask(c), sp = (c->gpr[R_SP] - 8 * n) & m;
 
-	for (unsigned r = 0; r < 8; r++) /* AX is pushed first: highest */
-		memcpy(buf + (7 - r) * n, &c->gpr[r], n);
-	if (sp + 8 * n - 1 > m) { /* wraps: one by one */
-		for (unsigned r = 0; r < 8; r++)
-			st(c, S_SS, (sp + (7 - r) * n) & m, n, c->gpr[r]);
-	} else {
-		st_bytes(c, S_SS, sp, buf, 8 * n);
-	}
+	/* AX is pushed first, highest: what faults is told in this order, before anything is written. */
+	for (unsigned r = 0; r < 8; r++)
+		lin_check_write(c, seg_linear(c, S_SS, (sp + (7 - r) * n) & m, n, ACC_WRITE), n, c->mmu_idx);
+	for (unsigned r = 0; r < 8; r++)
+		st(c, S_SS, (sp + (7 - r) * n) & m, n, c->gpr[r]);
 	set_sp(c, sp);
 }
 
@@ -82,7 +78,7 @@ void op_popa(struct cpu *c, const struct insn *i)
 	unsigned n = i->osz;
 	u64 m = stack_mask(c), sp = c->gpr[R_SP] & m, v[8];
 
-	for (unsigned r = 0; r < 8; r++)
+	for (unsigned r = 8; r-- > 0;) /* DI stands lowest and is popped first */
 		v[r] = ld(c, S_SS, (sp + (7 - r) * n) & m, n);
 	for (unsigned r = 0; r < 8; r++)
 		if (r != R_SP)

@@ -286,9 +286,12 @@ void op_clzero(struct cpu *c, const struct insn *i)
 
 	if (!cpu_has(c, CPUID_CLZERO))
 		cpu_ud(c);
-	/* The line is that of the linear address. */
-	gva_t la = seg_linear_noac(c, i->seg, gpr_read(c, R_AX * 8, i->asz), 1, ACC_WRITE) & ~63ull;
-	lin_st_bytes(c, la, zero, 64, c->mmu_idx);
+	/* The line is that of the linear address; outside 64-bit mode all of it has to lie in the segment. */
+	u64 off = gpr_read(c, R_AX * 8, i->asz);
+	gva_t la = seg_linear_noac(c, i->seg, off, 1, ACC_WRITE);
+	if (!cpu_is_64(c))
+		seg_linear_noac(c, i->seg, (u32)(off - (la & 63)), 64, ACC_WRITE);
+	lin_st_bytes(c, la & ~63ull, zero, 64, c->mmu_idx);
 }
 
 /* ---- stop, leave ---- */

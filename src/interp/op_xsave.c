@@ -30,6 +30,14 @@ static unsigned xmm_bytes(const struct cpu *c)
 	return cpu_is_64(c) ? 256 : 128;
 }
 
+/* How much of component n an instruction moves: outside 64-bit mode not what belongs to vector registers from 8 on (SDM 1, 13.5). */
+static unsigned comp_bytes(const struct cpu *c, unsigned n)
+{
+	if (cpu_is_64(c))
+		return c->xs_size[n];
+	return n == XC_AVX || n == XC_ZMM_HI ? c->xs_size[n] / 2u : n == XC_HI16_ZMM ? 0 : c->xs_size[n];
+}
+
 /* Bytes 0..23 of the legacy region: control words and pointers. */
 static void x87_head(struct cpu *c, u8 h[24], bool rexw)
 {
@@ -179,10 +187,10 @@ static void save_comp(struct cpu *c, gva_t la, unsigned n, unsigned off)
 		u64 v = c->pkru_soft;
 		lin_st_bytes(c, la + off, &v, c->xs_size[n], c->mmu_idx);
 	} else if (*xs_bv(c) & BIT(n)) {
-		lin_st_bytes(c, la + off, c->xsave + c->xs_off[n], c->xs_size[n], c->mmu_idx);
+		lin_st_bytes(c, la + off, c->xsave + c->xs_off[n], comp_bytes(c, n), c->mmu_idx);
 	} else {
-		for (unsigned k = 0; k < c->xs_size[n]; k += 64)
-			lin_st_bytes(c, la + off + k, zero, MIN(64u, c->xs_size[n] - k), c->mmu_idx);
+		for (unsigned k = 0, len = comp_bytes(c, n); k < len; k += 64)
+			lin_st_bytes(c, la + off + k, zero, MIN(64u, len - k), c->mmu_idx);
 	}
 }
 
@@ -274,11 +282,14 @@ static void load_comp(struct cpu *c, const u8 *src, unsigned n)
 	if (n == XC_PKRU) {
 		c->pkru_soft = src ? *(const u32 *)src : 0;
 		cpu_tlb_flush(c);
-	} else if (!src) {
+	} else if (!src && comp_bytes(c, n) == c->xs_size[n]) {
 		*xs_bv(c) &= ~BIT(n);
 	} else {
-		*xs_bv(c) |= BIT(n);
-		memcpy(c->xsave + c->xs_off[n], src, c->xs_size[n]);
+		xs_materialise(c, n);
+		if (src)
+			memcpy(c->xsave + c->xs_off[n], src, comp_bytes(c, n));
+		else
+			memset(c->xsave + c->xs_off[n], 0, comp_bytes(c, n));
 	}
 }
 

@@ -264,11 +264,10 @@ static void masking_of(const struct decoded *d, const ZydisDecodedOperand *mem, 
 		return;
 	s->kreg = z->raw.evex.aaa;
 	if (z->mnemonic == ZYDIS_MNEMONIC_VPSHUFBITQMB) {
-		/* A result needs memory of other lanes: all of it is read if any lane is active. */
-		s->nlanes = 1;
-		s->nmask = (u8)(z->avx.vector_length / 8);
-		s->lane_size = s->size;
-		s->lanes = LANES_ANY;
+		/* One byte of memory for each bit of the result. */
+		s->nlanes = s->nmask = s->size;
+		s->lane_size = 1;
+		s->lanes = LANES_PLAIN;
 		return;
 	}
 	if (class_nf(z->meta.exception_class) || z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 ||

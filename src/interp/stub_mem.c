@@ -176,7 +176,7 @@ static always_inline void run_on(struct cpu *c, const struct stub *s, void *p, b
 /* What a TLB hit does not settle, in the order in which the faults go: misaligned operands of the aligned kind are #GP before anything else. */
 static noinline void mem_slow(struct cpu *c, const struct insn *i, const struct stub *s, u64 ea)
 {
-	if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48) && waits(i, s))
+	if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48 || !cpu_is_64(c)) && waits(i, s))
 		x87_pending(c, i);
 	if (s->align && cpu_is_64(c))
 		check_align(c, i, s, seg_unchecked(c, i->seg, ea));
@@ -296,11 +296,11 @@ static unsigned run_of_lanes(u64 act, unsigned n, unsigned max)
 	return k - n;
 }
 
-/* Only the active lanes are touched; lanes that lie together go as one access. */
+/* Only the active lanes are touched; lanes that lie together go as one access. The address size bounds where an operand begins, not its lanes. */
 static noinline void masked_slow(struct cpu *c, const struct insn *i, const struct stub *s, u64 ea)
 {
 	u8 buf[64] aligned(64);
-	u64 act = active_lanes(c, s), asz = i->asz == 8 ? ~0ull : i->asz == 4 ? 0xffffffffull : 0xffffull;
+	u64 act = active_lanes(c, s);
 	unsigned n, r, w = s->lane_size;
 
 	memset(buf, 0, sizeof(buf));
@@ -308,7 +308,7 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 		r = run_of_lanes(act, n, s->nlanes);
 		if (!r)
 			continue;
-		gva_t la = seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, s->write ? ACC_WRITE : ACC_READ);
+		gva_t la = seg_linear_noac(c, i->seg, ea + n * w, r * w, s->write ? ACC_WRITE : ACC_READ);
 		check_align(c, i, s, seg_unchecked(c, i->seg, ea)); /* the segment's limit goes first */
 		if (s->write)
 			lin_check_write(c, la, r * w, c->mmu_idx);
@@ -322,7 +322,7 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 	for (n = 0; n < s->nlanes; n += r ? r : 1) {
 		r = run_of_lanes(act, n, s->nlanes);
 		if (r)
-			lin_st_bytes(c, seg_linear_noac(c, i->seg, (ea + n * w) & asz, r * w, ACC_WRITE), buf + n * w, r * w, c->mmu_idx);
+			lin_st_bytes(c, seg_linear_noac(c, i->seg, ea + n * w, r * w, ACC_WRITE), buf + n * w, r * w, c->mmu_idx);
 	}
 }
 

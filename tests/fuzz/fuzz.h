@@ -70,6 +70,7 @@ struct tcase {
 	bool vague_ac;    /* whether these look at EFLAGS.AC, and before or after other checks, is up to the CPU (SDM 3, #AC) */
 	bool two_operands; /* CMPS: if both fault, either may be told of */
 	u8 gather_reg, gather_vl; /* EVEX gather that faults: when the bytes above the vector are cleared is up to the CPU; vl 0: none */
+	bool many;        /* PUSHA, POPA: if they fault, what was moved before is up to the CPU */
 	bool bases; /* FS and GS bases may change */
 	u32 undef;  /* flags that the manual leaves undefined */
 	u32 undef_fault; /* the same, where a block ends before its end */

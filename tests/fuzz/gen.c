@@ -259,6 +259,10 @@ static void steer_one(struct rng *r, struct tcase *t, struct insn *i, const Zydi
 	want = want_address(r, size < 1024 ? size : 1024, write);
 	if (i->z.meta.category == ZYDIS_CATEGORY_XSAVE || i->z.meta.category == ZYDIS_CATEGORY_XSAVEOPT)
 		want = chance(r, 12) ? want : (DATA_FIRST + below(r, 4 * 1024)) & ~63ull;
+	/* Whether what is moved in pieces may wrap at the end of a segment of 4 GiB is up to the CPU. */
+	off = seg_base(t, o->mem.segment);
+	if (code_bits == 32 && want < off && want + (size > 512 ? 4096 : size) > off)
+		want = (off + 63 + below(r, 1024)) & ~63ull;
 	if (vsib && chance(r, 2))
 		want = EDGE_RW - 512 + below(r, 1024);
 	if (index == G_SP)
@@ -427,6 +431,9 @@ static void skip_pointers(struct tcase *t, const struct insn *i, const struct st
 		break;
 	case ZYDIS_MNEMONIC_CMPSB: case ZYDIS_MNEMONIC_CMPSW: case ZYDIS_MNEMONIC_CMPSQ: case ZYDIS_MNEMONIC_CMPSD:
 		t->two_operands = true;
+		break;
+	case ZYDIS_MNEMONIC_PUSHA: case ZYDIS_MNEMONIC_PUSHAD: case ZYDIS_MNEMONIC_POPA: case ZYDIS_MNEMONIC_POPAD:
+		t->many = true;
 		break;
 	case ZYDIS_MNEMONIC_FBLD: case ZYDIS_MNEMONIC_FBSTP: case ZYDIS_MNEMONIC_MASKMOVQ: case ZYDIS_MNEMONIC_MASKMOVDQU:
 	case ZYDIS_MNEMONIC_VMASKMOVDQU:

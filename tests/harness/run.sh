@@ -69,6 +69,7 @@ run()
 			fewer= # the default engine has run them all, nearly all in the interpreter
 			case $test_name-$e in
 			fuzz/blocks-*) ;;
+			fuzz/*-32-*) fewer=--count=${FUZZ_COUNT:-10000} ;;
 			fuzz/*-interp) fewer=--count=${FUZZ_COUNT:-10000} ;;
 			fuzz/*) fewer=--count=${FUZZ_COUNT:-50000} ;;
 			esac
@@ -159,6 +160,9 @@ if [ -z "$NO_FUZZ" ]; then
 		*) run "fuzz/$group" 900 $kvm "$build/tests/fuzz/insn" --group="$group" --count="${FUZZ_COUNT:-100000}" --seed="${FUZZ_SEED:-1}" ;;
 		esac
 	done 4<"$src/tests/fuzz/groups"
+	while read -r group <&4; do
+		run "fuzz/$group-32" 900 $kvm "$build/tests/fuzz/insn" --bits=32 --group="$group" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
+	done 4<"$src/tests/fuzz/groups32"
 	run fuzz/blocks 900 $kvm "$build/tests/fuzz/block" --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
 	run fuzz/blocks-32 900 $kvm "$build/tests/fuzz/block" --bits=32 --count="${FUZZ_COUNT:-20000}" --seed="${FUZZ_SEED:-1}"
 	# With room for one unit, and for a few: translated code is dropped all the time.
