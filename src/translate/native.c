@@ -65,7 +65,7 @@ static struct cold *add_cold(struct xl *x, enum site_kind k, u32 site, u8 *jump)
 
 static void mark(struct xl *x, const struct tinsn *ti)
 {
-	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg, ti->kind == T_STRING, (ti->d.z.opcode & 0xfe) == 0xa4 };
+	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg, ti->kind == T_STRING, (ti->d.z.opcode & 0xfe) == 0xa4, false };
 	x->u->nmarks++;
 }
 
@@ -501,6 +501,14 @@ static u8 alignment(const struct tinsn *ti)
 	return stub_is(&ti->i) ? ((const struct stub *)ti->i.stub)->align : 0;
 }
 
+static bool has_high_byte(const struct decoded *d)
+{
+	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_is_high_byte(d->op[k].reg.value))
+			return true;
+	return false;
+}
+
 static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
 	const struct decoded *d = &ti->d;
@@ -537,9 +545,19 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 	for (unsigned k = 0; k < t.n; k++)
 		if (t.load[k] || keeps)
 			asm_load(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));
+	/* AH and the like cannot be named beside T1. */
+	bool by_rsi = m && has_high_byte(d);
+	if (by_rsi) {
+		asm_store(&x->a, R_SI, xea_ctx(CTX(x_tmp)));
+		asm_mov(&x->a, R_SI, REG_T1);
+		r.mbase = R_SI;
+	}
 	mark(x, ti);
+	x->t->marks[x->t->nmarks - 1].rsi = by_rsi;
 	if (!asm_copy(&x->a, d, &r))
 		return false;
+	if (by_rsi)
+		asm_load(&x->a, R_SI, xea_ctx(CTX(x_tmp)));
 	for (unsigned k = 0; k < t.n; k++)
 		if (t.store[k])
 			asm_store(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));

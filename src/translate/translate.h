@@ -72,6 +72,7 @@ struct mark { /* of a unit: where instructions begin that may fault */
 	u16 off;
 	bool in_slot;
 	bool string, movs; /* RDI (and RSI) are host addresses: string() in native.c */
+	bool rsi;          /* RSI is the operand's host address, the guest's is in x_tmp: copy() there */
 };
 
 /* A guest page, as units know it: linear page, host page and the state of its bytes have one number, cpu.xid tells where it is valid. */

@@ -720,6 +720,8 @@ static bool unit_fault(struct cpu *c, ucontext_t *uc)
 		if (m->movs)
 			c->gpr[R_SI] = c->x_tmp2 + done;
 	}
+	if (m->rsi)
+		c->gpr[R_SI] = c->x_tmp;
 	if (!m->in_slot)
 		c->af = cpu_flags_to_af((u32)g[REG_EFL]);
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = (u->rip & PAGE_MASK) + m->off;
