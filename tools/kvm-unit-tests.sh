@@ -67,6 +67,6 @@ for t in $only32; do
 	esac
 done
 [ -s "$out" ] || die "no entry has run ($dir/x86_64/logs)"
-[ -z "$table" ] || with_reasons | sed 's/|/\//g; s/ \[i386\]/, i386/; s/^\([A-Z]*\) \([^(]*[^ (]\) *(\(.*\))$/| \2 | \1 | \3 |/; t; s/^\([A-Z]*\) \(.*[^ ]\) *$/| \2 | \1 | |/' >"$table"
+[ -z "$table" ] || with_reasons | sed 's/|/\//g; s/ \[i386\]/, i386/' | sed 's/^\([A-Z]*\) \([^(]*[^ (]\) *(\(.*\))$/| \2 | \1 | \3 |/; t; s/^\([A-Z]*\) \(.*[^ ]\) *$/| \2 | \1 | |/' >"$table"
 echo "engine $engine: $(grep -c '^PASS' "$out") passed, $(grep -c '^SKIP' "$out") skipped, $(grep -c '^FAIL' "$out") failed"
 ! grep -q '^FAIL' "$out"
