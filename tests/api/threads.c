@@ -3,6 +3,7 @@
 #include "kvmtest.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 
 GUEST16(prog, "out %al, $0x10\n hlt\n");
 
@@ -49,6 +50,8 @@ int main(void)
 	int status;
 	pid_t pid;
 
+	if (dlsym(RTLD_DEFAULT, "__tsan_init"))
+		SKIP("ThreadSanitizer has a thread of its own");
 	CHECK_EQ(threads(), 1);
 	vm_real(&v, prog, prog_end);
 	CHECK_EQ(threads(), 1);
