@@ -147,10 +147,12 @@ static void data_bp(void)
 	extern u8 d_ss[];
 	check("breakpoint of MOV SS: once", bp_n, 1);
 	check("breakpoint of MOV SS comes after the next instruction", bp_ip[0], (ulong)d_ss + 3);
-	begin(on_db);
-	asmv("mov (%0), %%ss; .byte 0xf1; nop" : : "a"(&word[1]));
-	check("breakpoint of MOV SS and ICEBP are one #DB", bp_n, 1);
-	check("breakpoint of MOV SS and ICEBP: DR6", bp_dr6[0] & 15, 2);
+	if (cpuid(0x40000000, 0).b == 0x4b4d564b) { /* the emulator answers ICEBP with #UD */
+		begin(on_db);
+		asmv("mov (%0), %%ss; .byte 0xf1; nop" : : "a"(&word[1]));
+		check("breakpoint of MOV SS and ICEBP are one #DB", bp_n, 1);
+		check("breakpoint of MOV SS and ICEBP: DR6", bp_dr6[0] & 15, 2);
+	}
 	write_dr7(0x400);
 	hooks[DB] = 0;
 }
