@@ -24,7 +24,7 @@ struct block {
 	unsigned len, ninsn, max;
 	u32 pinned, written;
 	int base[2], index;
-	u32 taint, taint_fault;
+	u32 taint, taint_fault; /* at this place; after a fault, wherever it is */
 	unsigned depth; /* bytes that were pushed */
 	unsigned nest;
 	bool in_loop, in_routine, frame;
@@ -125,6 +125,7 @@ static struct memop operand(struct block *b)
 {
 	struct memop m = {.len = 0};
 	int base = b->base[below(b->r, 2)];
+	u32 address;
 
 	switch (below(b->r, 14)) {
 	case 0:
@@ -167,7 +168,10 @@ static struct memop operand(struct block *b)
 	case 12:
 		m.prefix[m.prefixes++] = 0x64;
 		m.b[m.len++] = 5;
-		disp(&m, operand_address(b) - (u32)b->t->fs, 4);
+		address = operand_address(b) - (u32)b->t->fs;
+		if (address > -128u) /* whether pieces of an operand may wrap at 4 GiB is up to the CPU */
+			address += 128;
+		disp(&m, address, 4);
 		break;
 	case 13: short_address(b, &m); break;
 	any:
@@ -209,7 +213,7 @@ static bool fits(struct block *b, const struct insn *i)
 	if (f && f->tested & b->taint)
 		return false;
 	b->taint = taint_after(b->taint, i);
-	b->taint_fault |= b->taint;
+	b->taint_fault |= undefined_flags(i);
 	b->written |= writes;
 	return true;
 }
@@ -496,7 +500,6 @@ static void statement(struct block *b)
 		instruction(b);
 		break;
 	}
-	b->taint_fault |= b->taint;
 }
 
 /* Routines stand in front and are jumped over. */
@@ -527,9 +530,6 @@ static void make_routines(struct block *b)
 	b->in_routine = false;
 	b->max = most;
 	b->taint = 0;
-	b->taint_fault = 0;
-	for (unsigned i = 0; i < n; i++)
-		b->taint_fault |= b->routine[i].taint;
 	d = b->len - from;
 	memcpy(b->code + from - 4, &d, 4);
 }
@@ -583,7 +583,7 @@ bool gen_block32(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 	t->len = b.len;
 	t->ninsn = b.ninsn < 2 ? 2 : b.ninsn; /* a block, even of one */
 	t->undef = b.taint;
-	t->undef_fault = b.taint | b.taint_fault;
+	t->undef_fault = b.taint_fault;
 	if (t->vec)
 		random_xs(&r, t, GR_AVX);
 	memcpy(t->code, b.code, b.len);
