@@ -185,6 +185,8 @@ static bool fits(struct block *b, const struct insn *i)
 	const ZydisAccessedFlags *f = i->z.cpu_flags;
 	u32 writes = 0;
 
+	if (i->z.meta.branch_type != ZYDIS_BRANCH_TYPE_NONE) /* statements have their own */
+		return false;
 	switch (i->z.mnemonic) {
 	/* Environments hold addresses and selectors on which the two sides cannot agree. */
 	case ZYDIS_MNEMONIC_FNSTENV: case ZYDIS_MNEMONIC_FNSAVE: return false;
