@@ -341,6 +341,7 @@ struct translate;
 #define CPU_JC_BITS 12u
 #define CPU_SPANS 8u
 #define CPU_TLB_WRITERS 1024u
+#define CPU_TLB_LARGE 256u
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
 #define CPU_GUESSES 65536u
 
@@ -373,6 +374,7 @@ struct cpu {
 	/* Largest page size (as a shift) behind any entry of each table since its last flush; a TLB fill raises it. 0: not known, then INVLPG
 	 * drops the whole gigabyte. */
 	u8 tlb_shift[MMU_COUNT];
+	u64 tlb_large[MMU_COUNT][CPU_TLB_LARGE / 64]; /* by a hash of gigabytes: whether part of a large page was filled there since the last full flush */
 	struct cpu_seg seg[S_ALL];
 
 	/* Control state. Change only through cpu_set_*(), which keep cpl, mmu_idx, code_size and tlb right. */

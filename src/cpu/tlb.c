@@ -6,12 +6,14 @@
  *  - A bit of tlb_used is set for every entry that has a tag; one of tlb_global for those of global pages. So dropping costs what is there.
  *  - tlb_ctx holds entries of other PCIDs, never global ones: MOV to CR3 puts the present ones away and fetches those of the new PCID, if
  *    they are still good. Whatever drops more than one context's translations drops the ones put away too.
+ *  - tlb_large has a bit for every gigabyte (by a hash) in which part of a large page was filled since the last full flush: elsewhere INVLPG drops one entry.
  *  - tlb_writer has, by a hash of host pages: 0, when none of them has a write tag; its place + 1 in the tables, when at most that one has;
  *    CPU_TLB_WRITER_MANY else, and for those put away.
  *  - A user entry without a read tag has no tag and no host page: reads through guessed entries rely on it (cpu.h).
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
 #include "cpu/tlb.h"
+#include "base/string.h"
 
 #define WORDS (CPU_TLB_SIZE / 64)
 
@@ -110,6 +112,7 @@ void cpu_tlb_flush(struct cpu *c)
 		for (unsigned w = 0; w < WORDS; w++)
 			c->tlb_used[t][w] = c->tlb_global[t][w] = 0;
 		c->tlb_shift[t] = 0;
+		memset(c->tlb_large[t], 0, sizeof(c->tlb_large[t]));
 	}
 	contexts_drop(c);
 	cpu_xid_flush(c);
@@ -223,15 +226,15 @@ void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep)
 void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++) {
-		unsigned shift = c->tlb_shift[t] ? c->tlb_shift[t] : 30;
-		u64 tag = va >> shift;
+		unsigned shift = c->tlb_shift[t] ? c->tlb_shift[t] : 30, large = cpu_tlb_large_bit(va);
 
-		if (shift == PAGE_SHIFT) {
-			unsigned n = tag & (CPU_TLB_SIZE - 1);
-			if (entry_has(&c->tlbs[t][n], tag, shift))
+		if (shift == PAGE_SHIFT || !(c->tlb_large[t][large / 64] & BIT(large % 64))) {
+			unsigned n = (va >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+			if (entry_has(&c->tlbs[t][n], va >> PAGE_SHIFT, PAGE_SHIFT))
 				entry_clear(&c->tlbs[t][n], n);
 			continue;
 		}
+		u64 tag = va >> shift;
 		for EACH_USED(c, t, n, false)
 			if (entry_has(&c->tlbs[t][n], tag, shift))
 				entry_clear(&c->tlbs[t][n], n);

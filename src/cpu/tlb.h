@@ -30,6 +30,21 @@ static always_inline void cpu_tlb_filled(struct cpu *c, unsigned t, unsigned n, 
 	else
 		c->tlb_global[t][n / 64] &= ~bit;
 }
+/* Which bit of tlb_large stands for va's gigabyte. */
+static always_inline unsigned cpu_tlb_large_bit(gva_t va)
+{
+	u64 g = va >> 30;
+
+	return (g ^ g >> 8) & (CPU_TLB_LARGE - 1);
+}
+/* What is filled at va is part of a page of 1 << shift bytes. */
+static always_inline void cpu_tlb_filled_from(struct cpu *c, unsigned t, gva_t va, unsigned shift)
+{
+	if (shift > c->tlb_shift[t])
+		c->tlb_shift[t] = (u8)shift;
+	if (shift > PAGE_SHIFT)
+		c->tlb_large[t][cpu_tlb_large_bit(va) / 64] |= BIT(cpu_tlb_large_bit(va) % 64);
+}
 /* It got a write tag. */
 #define CPU_TLB_WRITER_MANY 0xffffu
 static always_inline u16 *cpu_tlb_writer(struct cpu *c, u64 host_page)

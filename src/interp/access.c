@@ -57,8 +57,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		page_fault(c, la, r.error);
 	c->stat.tlb_fills++;
 	drop_some(c);
-	if (r.page_shift > c->tlb_shift[idx])
-		c->tlb_shift[idx] = r.page_shift;
+	cpu_tlb_filled_from(c, idx, la, r.page_shift);
 	*gpa = r.gpa;
 	gfn_t gfn = r.gpa >> PAGE_SHIFT;
 	const struct memslot *s = memslot_find(mem_slots(c->mem), gfn, NULL);
