@@ -54,6 +54,13 @@ bool maskmov_lower(const struct decoded *d, struct insn *i) hidden;
 /* op_xsave.c: FXSAVE and the like, x87 environments. */
 bool xsave_lower(const struct decoded *d, struct insn *i) hidden;
 
+/* #MF goes before the faults of the operand. */
+static always_inline bool stub_waits(const struct insn *i, const struct stub *s)
+{
+	return s->need == FPU_OK_X87 ? !s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW
+				     : s->need == FPU_OK_MMX || i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
+}
+
 static always_inline void stub_done(struct cpu *c)
 {
 #ifdef USEKVM_FPU_EAGER

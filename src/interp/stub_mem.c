@@ -159,13 +159,6 @@ void x87_pending(struct cpu *c, const struct insn *i)
 		cpu_raise(c, EX_MF, false, 0);
 }
 
-/* #MF goes before the faults of the operand. */
-static always_inline bool waits(const struct insn *i, const struct stub *s)
-{
-	return s->need == FPU_OK_X87 ? !s->control || i->mnem == ZYDIS_MNEMONIC_FLDCW
-				     : s->need == FPU_OK_MMX || i->mnem == ZYDIS_MNEMONIC_CVTPD2PI || i->mnem == ZYDIS_MNEMONIC_CVTTPD2PI;
-}
-
 static always_inline void run_on(struct cpu *c, const struct stub *s, void *p, bool fpu)
 {
 	if (fpu)
@@ -176,7 +169,7 @@ static always_inline void run_on(struct cpu *c, const struct stub *s, void *p, b
 /* What a TLB hit does not settle, in the order in which the faults go: misaligned operands of the aligned kind are #GP before anything else. */
 static noinline void mem_slow(struct cpu *c, const struct insn *i, const struct stub *s, u64 ea)
 {
-	if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48 || !cpu_is_64(c)) && waits(i, s))
+	if (unlikely(c->tlb == c->tlbs[MMU_COUNT] || (ea & s->align) || (ea + BIT(47)) >> 48 || !cpu_is_64(c)) && stub_waits(i, s))
 		x87_pending(c, i);
 	if (s->align && cpu_is_64(c))
 		check_align(c, i, s, seg_unchecked(c, i->seg, ea));
@@ -187,7 +180,7 @@ static noinline void mem_slow(struct cpu *c, const struct insn *i, const struct 
 	if (TLB_HIT(e, wtag, la, s->size) || (!s->write && TLB_HIT(e, rtag, la, s->size))) {
 		p = cpu_tlbe_ptr(e, la);
 	} else {
-		if (waits(i, s))
+		if (stub_waits(i, s))
 			x87_pending(c, i);
 		p = lin_ptr(c, la, s->size, s->write, c->mmu_idx);
 	}

@@ -490,7 +490,7 @@ static bool is_masked(const struct tinsn *ti)
 
 bool x_looked_up_alone(const struct tinsn *ti)
 {
-	return is_masked(ti) || is_x87_data(ti);
+	return is_masked(ti) || (stub_is(&ti->i) && stub_waits(&ti->i, ti->i.stub));
 }
 
 /* A misaligned operand is #GP before it is #PF: where there is a slow path, the interpreter sees to it. */
