@@ -299,9 +299,10 @@ static void link_far(struct cpu *c, struct site *s, struct unit *u)
 	if (!far_entry(c, u) || (u->live_in && s->dead))
 		return;
 	u32 to = s->backward ? u->far_poll : u->far;
-	if (!u->live_in) {
+	if (s->dead) {
 		patch_jump(t, s->next, to);
-	} else { /* over the way out, behind the instructions that save the flags */
+	} else {
+		/* Over the way out, behind the instructions that save the flags: u may not need them, but what stands there once its page has changed. */
 		t->rw[s->hit] = 0xe9;
 		patch_jump(t, s->hit + 1, to);
 	}
