@@ -48,4 +48,7 @@ typedef u64 gfn_t; /* gpa >> PAGE_SHIFT */
 #define store_release(p, v) __atomic_store_n(p, v, __ATOMIC_RELEASE)
 #define store_relaxed(p, v) __atomic_store_n(p, v, __ATOMIC_RELAXED)
 
+/* A counter that one thread writes and any thread reads: no locked instruction. */
+#define stat_add(p, n) store_relaxed(p, *(p) + (n))
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The launcher's parts: main.c (options), check.c (can COMMAND be preloaded?), library.c (where is libusekvm.so?), doctor.c.
+ * The launcher's parts: main.c (options), check.c (can COMMAND be preloaded?), library.c (where is libusekvm.so?), doctor.c,
+ * sanitizer.c (builds with ThreadSanitizer).
  */
 #ifndef USEKVM_CLI_CLI_H
 #define USEKVM_CLI_CLI_H
@@ -26,6 +27,9 @@ int check_plugin(const char *path);
 
 /* CPU features without which the library cannot work: NULL, or the name of the first that is missing. */
 const char *cpu_missing(void);
+
+/* What a sanitizer's runtime wants of the environment, which holds the library by then. 0, or -1. */
+int sanitizer_prepare(void);
 
 int doctor(void); /* the exit status */
 

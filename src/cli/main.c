@@ -212,6 +212,10 @@ int main(int argc, char **argv)
 	}
 	if (set_preload(lib))
 		return EXIT_CANNOT;
+	if (sanitizer_prepare()) {
+		complain("the sanitizer's runtime cannot be given to %s", command);
+		return EXIT_CANNOT;
+	}
 	set("USEKVM_ENGINE", o.engine);
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);

@@ -55,7 +55,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 
 	if (unlikely(mmu_walk(c, la, kind, kind_idx(c, kind, idx), &r)))
 		page_fault(c, la, r.error);
-	c->stat.tlb_fills++;
+	stat_add(&c->stat.tlb_fills, 1);
 	drop_some(c);
 	cpu_tlb_filled_from(c, idx, la, r.page_shift);
 	*gpa = r.gpa;
@@ -155,7 +155,7 @@ static void mmio_one(struct cpu *c, gpa_t gpa, unsigned len, void *data, bool wr
 	f->done = true;
 	if (write)
 		memcpy(f->data, data, len);
-	c->stat.mmio++;
+	stat_add(&c->stat.mmio, 1);
 	cpu_fpu_put(c);
 	if (c->ops->mmio(c, gpa, len, f->data, write)) {
 		f->done = false;

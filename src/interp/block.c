@@ -90,7 +90,7 @@ void block_flush_all(struct cpu *c)
 		in->drop_units(c);
 	cpu_xid_flush(c);
 	c->tlb_epoch++;
-	c->stat.code_flushes++;
+	stat_add(&c->stat.code_flushes, 1);
 	stub_reset(c);
 }
 
@@ -248,7 +248,7 @@ static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded 
 {
 	memset(i, 0, sizeof(*i));
 	i->off = (u16)off;
-	c->stat.decodes++;
+	stat_add(&c->stat.decodes, 1);
 	if (r != DECODE_OK) {
 		i->fn = r == DECODE_LONG ? h_too_long : h_ud;
 		i->len = 1;

@@ -40,8 +40,8 @@ static always_inline const struct insn *chain(struct cpu *c)
 		return NULL;
 	in->current = b;
 	c->gpr[SLOT_BLOCK_RIP] = c->rip;
-	c->stat.insns += b->n;
-	c->stat.blocks++;
+	stat_add(&c->stat.insns, b->n);
+	stat_add(&c->stat.blocks, 1);
 #ifdef USEKVM_LOOP_DISPATCH
 	return b->insn;
 #else

@@ -64,7 +64,7 @@ void event_run(struct cpu *c)
 	} else if (ev->intr_injected) {
 		event_deliver(c, ev->intr_vector, EVENT_INTR, false, 0, c->rip);
 		ev->intr_injected = false;
-		c->stat.interrupts++;
+		stat_add(&c->stat.interrupts, 1);
 	} else {
 		return;
 	}

@@ -30,7 +30,7 @@ static _Noreturn noinline void unwind(struct cpu *c, int why)
 
 _Noreturn void cpu_raise(struct cpu *c, unsigned vector, bool has_error, u32 error)
 {
-	c->stat.exceptions++;
+	stat_add(&c->stat.exceptions, 1);
 	if (!event_raise(c, vector, has_error, error)) {
 		c->exit = CPU_EXIT_SHUTDOWN;
 		unwind(c, UNWIND_EXIT);
@@ -100,8 +100,8 @@ static void run_block(struct cpu *c, struct block *b)
 
 	in->current = b;
 	c->gpr[SLOT_BLOCK_RIP] = c->rip;
-	c->stat.insns += b->n;
-	c->stat.blocks++;
+	stat_add(&c->stat.insns, b->n);
+	stat_add(&c->stat.blocks, 1);
 	const struct insn *i = b->insn;
 #ifdef USEKVM_LOOP_DISPATCH
 	while (i)
@@ -161,7 +161,7 @@ static void run_single(struct cpu *c)
 	struct interp *in = c->interp;
 	bool tf = c->rflags & X86_TF, rf = c->rflags & X86_RF, vmm_step = c->gdbg.flags & KVM_GUESTDBG_SINGLESTEP;
 
-	c->xstat[in->want_single ? XS_FALL_ALONE : XS_FALL_DEBUG]++;
+	stat_add(&c->xstat[in->want_single ? XS_FALL_ALONE : XS_FALL_DEBUG], 1);
 	in->want_single = false;
 	in->shadow = c->ev.shadow;
 	in->watch_hits = 0;
@@ -278,7 +278,7 @@ static void uncount(struct cpu *c)
 	bool done = c->unwind == UNWIND_EXIT && (c->exit == CPU_EXIT_HLT || c->exit == CPU_EXIT_IO);
 
 	if (b && c->cur >= b->insn && c->cur < b->insn + b->n)
-		c->stat.insns -= (u64)(b->n - (c->cur - b->insn) - done);
+		stat_add(&c->stat.insns, -(u64)(b->n - (c->cur - b->insn) - done));
 	c->interp->current = NULL;
 }
 
@@ -289,7 +289,7 @@ static bool unwound(struct cpu *c)
 
 	uncount(c);
 	if (c->x_since) {
-		c->xstat[XS_RUN_TSC] += host_rdtsc() - c->x_since;
+		stat_add(&c->xstat[XS_RUN_TSC], host_rdtsc() - c->x_since);
 		c->x_since = 0;
 	}
 	if (c->unwind == UNWIND_SINGLE) {

@@ -56,7 +56,7 @@ static void access_port(struct cpu *c, const struct insn *i)
 	io->asz = i->asz;
 	io->seg = i->seg;
 	io->rep = i->rep != REP_NONE;
-	c->stat.pio++;
+	stat_add(&c->stat.pio, 1);
 	cpu_fpu_put(c);
 	if (c->ops->pio(c, io->port, io->size, io->count, io->data, io->write)) {
 		io->state = IO_WAIT;

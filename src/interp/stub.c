@@ -100,7 +100,7 @@ static struct stub *get(struct cpu *c, const u8 *code, unsigned len, const struc
 	s->next = *b;
 	*b = sc->n;
 	sc->pos += ALIGN_UP(len, 16);
-	c->stat.stubs++;
+	stat_add(&c->stat.stubs, 1);
 	return s;
 }
 

@@ -127,6 +127,7 @@ static noinline void store_slow(struct cpu *c, const struct stub *s, gva_t la)
 	if (s->need & ~FPU_OK_VEX)
 		cpu_fpu_get(c);
 	s->code(c, buf);
+	stub_done(c);
 	if (x87) {
 		cpu_fpu_put(c);
 		memcpy(after, c->xsave, sizeof(after));
@@ -310,6 +311,7 @@ static noinline void masked_slow(struct cpu *c, const struct insn *i, const stru
 	}
 	cpu_fpu_get(c);
 	s->code(c, buf);
+	stub_done(c);
 	if (!s->write)
 		return;
 	for (n = 0; n < s->nlanes; n += r ? r : 1) {

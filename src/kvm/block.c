@@ -89,7 +89,7 @@ int vcpu_block(struct kvm_vcpu *v, struct vcpu_sig *s)
 	u32 code = 0;
 	int r = 0;
 
-	v->stat.halts++;
+	stat_add(&v->stat.halts, 1);
 	for (;;) {
 		u32 req = vcpu_process_requests(v);
 

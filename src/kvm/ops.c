@@ -201,13 +201,13 @@ static void op_wbinvd(struct cpu *c)
 	const struct memslots *t = mem_slots(c->mem);
 	u64 lines = 0;
 
-	store_relaxed(&v->stat.wbinvd, v->stat.wbinvd + 1);
+	stat_add(&v->stat.wbinvd, 1);
 	if (likely(!load_relaxed(&c->noncoherent)))
 		return;
 	for (u32 i = 0; i < t->n; i++)
 		lines += cache_flush(t->slot[i].hva, t->slot[i].npages << PAGE_SHIFT);
-	store_relaxed(&v->stat.flushes, v->stat.flushes + 1);
-	store_relaxed(&v->stat.lines, v->stat.lines + lines);
+	stat_add(&v->stat.flushes, 1);
+	stat_add(&v->stat.lines, lines);
 }
 
 /*

@@ -423,7 +423,7 @@ static void post_run(struct kvm_vcpu *v)
 static int intr(struct kvm_vcpu *v)
 {
 	v->run->exit_reason = KVM_EXIT_INTR;
-	v->stat.intr++;
+	stat_add(&v->stat.intr, 1);
 	return -EINTR;
 }
 
@@ -545,11 +545,11 @@ int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s)
 			cpu_request(&v->cpu, CPU_REQ_KICK);
 	}
 	v->ran = true;
-	v->stat.runs++;
+	stat_add(&v->stat.runs, 1);
 	if (unlikely(process_timing)) {
 		t0 = host_rdtsc();
 		if (v->stat.left_at)
-			v->stat.vmm_tsc += t0 - v->stat.left_at;
+			stat_add(&v->stat.vmm_tsc, t0 - v->stat.left_at);
 	}
 	qsbr_enter(&v->kvm->qsbr, &v->reader);
 	if (unlikely(v->pv.steal_time & 1))
@@ -563,10 +563,10 @@ int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s)
 	if (r || (v->run->exit_reason != KVM_EXIT_IO && v->run->exit_reason != KVM_EXIT_MMIO))
 		v->cpu.code_stale = true;
 	if (!r)
-		v->stat.exits[v->run->exit_reason < KVM_EXIT_REASONS ? v->run->exit_reason : 0]++;
+		stat_add(&v->stat.exits[v->run->exit_reason < KVM_EXIT_REASONS ? v->run->exit_reason : 0], 1);
 	if (unlikely(process_timing)) {
 		v->stat.left_at = host_rdtsc();
-		v->stat.guest_tsc += v->stat.left_at - t0;
+		stat_add(&v->stat.guest_tsc, v->stat.left_at - t0);
 	}
 	return r;
 }

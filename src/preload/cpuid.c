@@ -119,7 +119,8 @@ static void find_sites(const struct program *p, const struct segment *s)
 	flow_end(&f);
 }
 
-static bool change(const u8 *at)
+/* ThreadSanitizer keeps no account of a program's text. */
+static signal_safe bool change(const u8 *at)
 {
 	u8 *page = (u8 *)((u64)at & ~(u64)(PAGE_SIZE - 1)), *second = (u8 *)at + 1;
 	size_t size = (size_t)(second + 1 - page) > PAGE_SIZE ? 2 * PAGE_SIZE : PAGE_SIZE;

@@ -43,7 +43,7 @@ static void drop(struct cpu *c)
 	u32 n = load_relaxed(&c->mem->engines);
 	u32 share = XCODE_SIZE / (n ? n : 1);
 
-	c->xstat[XS_RECYCLINGS] += !!t->nunits;
+	stat_add(&c->xstat[XS_RECYCLINGS], !!t->nunits);
 	if (t->nunits && log_on(translate, LOG_DEBUG))
 		x_log_drop(c);
 	t->limit = MAX(share, XCODE_MIN);
@@ -232,9 +232,9 @@ static struct unit *make(struct cpu *c, struct block *b, bool plain)
 		x_log_unit(c, u, n);
 	if (perf_map_wanted())
 		perf_map_add(x_rx(t, u->start), u->end - u->start, u->rip, NULL);
-	c->xstat[XS_UNITS]++;
-	c->xstat[XS_BYTES] += u->end - u->start;
-	c->xstat[XS_MAKE_TSC] += host_rdtsc() - since;
+	stat_add(&c->xstat[XS_UNITS], 1);
+	stat_add(&c->xstat[XS_BYTES], u->end - u->start);
+	stat_add(&c->xstat[XS_MAKE_TSC], host_rdtsc() - since);
 	return u;
 }
 
@@ -343,7 +343,7 @@ static void link_site(struct cpu *c, struct site *s, struct unit *u)
 	} else if (s->kind == SITE_LINK && !s->linked && s->mmu_idx == u->mmu_idx) {
 		if (from->id != u->id || u->id2 || !link_near(t, s, u))
 			link_far(c, s, u);
-		c->xstat[XS_LINKS] += s->linked;
+		stat_add(&c->xstat[XS_LINKS], s->linked);
 		code_serialize();
 	} else if (s->kind == SITE_IND && u->mmu_idx != MMU_KERNEL_AC) {
 		indirect_way(c, u);
@@ -392,7 +392,7 @@ static void run_site_insn(struct cpu *c, const struct site *s)
 static struct unit *wanted(struct cpu *c, struct block *b)
 {
 	if (!able(c)) {
-		c->xstat[XS_FALL_MODE]++;
+		stat_add(&c->xstat[XS_FALL_MODE], 1);
 		b->heat = 8;
 		return NULL;
 	}
@@ -425,7 +425,7 @@ static struct unit *find_or_cross(struct cpu *c)
 			u = wanted(c, b);
 		if (u || !b || !b->hva2)
 			return u;
-		c->xstat[XS_FALL_CROSSING]++;
+		stat_add(&c->xstat[XS_FALL_CROSSING], 1);
 		x_run_insn(c, &b->insn[0], c->rip);
 		if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
 			return NULL;
@@ -474,7 +474,7 @@ static u64 slow_span(struct cpu *c, u64 la, const struct site *s)
 		c->x_ret = (u64)(p - s->at);
 		return (u64)x_rx(c->tr, s->hit);
 	}
-	c->xstat[XS_PLAIN]++;
+	stat_add(&c->xstat[XS_PLAIN], 1);
 	struct unit *u = plain_unit(c);
 	if (!u)
 		return leave(c);
@@ -528,7 +528,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	stub_done(c);
 	if (s->absolute)
 		la = s->la;
-	c->xstat[XS_SLOW]++;
+	stat_add(&c->xstat[XS_SLOW], 1);
 	c->gpr[SLOT_BLOCK_RIP] = c->rip = s->rip;
 	t->dummy.seg = s->seg;
 	c->cur = &t->dummy;
@@ -537,7 +537,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	if (!s->masked && !(la & s->align))
 		p = s->write ? slow_wptr(c, la, s->size) : slow_rptr(c, la, s->size);
 	if (!p) {
-		c->xstat[XS_FALL_ACCESS]++;
+		stat_add(&c->xstat[XS_FALL_ACCESS], 1);
 		run_site_insn(c, s);
 	}
 	if (live)
@@ -573,15 +573,15 @@ u64 x_slow_op(struct cpu *c, u32 site)
 	}
 	if (s->kind == SITE_FPU) {
 		if (s->size & ~c->fpu_ok) {
-			c->xstat[XS_FALL_FPU]++;
+			stat_add(&c->xstat[XS_FALL_FPU], 1);
 			run_site_insn(c, s); /* raises */
 		}
-		c->xstat[XS_FPU]++;
+		stat_add(&c->xstat[XS_FPU], 1);
 		cpu_fpu_get(c);
 		return (u64)x_rx(t, s->hit);
 	}
 	const struct insn *i = &t->insns[2 * s->insn];
-	c->xstat[XS_FALL_INSN]++;
+	stat_add(&c->xstat[XS_FALL_INSN], 1);
 	t->op[i->mnem]++;
 	x_run_insn(c, i, s->rip);
 	if (s->ends)
@@ -605,7 +605,7 @@ static u32 enter(struct cpu *c, const struct unit *u)
 {
 	u64 (*fn)(struct cpu *, void *) = (u64(*)(struct cpu *, void *))x_rx(c->tr, c->tr->t_enter);
 
-	c->xstat[XS_ENTRIES]++;
+	stat_add(&c->xstat[XS_ENTRIES], 1);
 	page_known(c, u);
 	c->cur = NULL;
 	u32 site = (u32)fn(c, x_rx(c->tr, u->flags));
@@ -647,8 +647,8 @@ static bool run_units(struct cpu *c, struct block *b)
 			return true;
 		u32 generation = t->generation;
 		struct site *s = &t->sites[n];
-		c->xstat[XS_INDIRECT] += s->kind == SITE_IND;
-		c->xstat[XS_POLLS] += s->kind == SITE_POLL;
+		stat_add(&c->xstat[XS_INDIRECT], s->kind == SITE_IND);
+		stat_add(&c->xstat[XS_POLLS], s->kind == SITE_POLL);
 		if (s->kind == SITE_IND) {
 			if (unlikely(!cpu_canonical(c, c->rip)))
 				bad_target(c, s);
@@ -672,7 +672,7 @@ static bool run_unit(struct cpu *c, struct block *b)
 		return run_units(c, b);
 	c->x_since = host_rdtsc(); /* whoever unwinds counts in our place */
 	bool ran = run_units(c, b);
-	c->xstat[XS_RUN_TSC] += host_rdtsc() - c->x_since;
+	stat_add(&c->xstat[XS_RUN_TSC], host_rdtsc() - c->x_since);
 	c->x_since = 0;
 	return ran;
 }

@@ -75,6 +75,13 @@ static void make_cpu(int n)
 	REQUIRE(ioctl(cpu[n].fd, KVM_SET_REGS, &r) == 0);
 }
 
+/* While the guest may write there. */
+static void copy_pages(u8 *to, const u8 *from, size_t n)
+{
+	for (size_t k = 0; k < n * 4096; k += 8)
+		*(u64 *)(to + k) = __atomic_load_n((const u64 *)(from + k), __ATOMIC_RELAXED);
+}
+
 /* One round of the VMM's: how many pages there were. */
 static unsigned harvest(const u8 *mem, u8 *copy, bool manual)
 {
@@ -88,7 +95,7 @@ static unsigned harvest(const u8 *mem, u8 *copy, bool manual)
 		CHECK_OK(ioctl(v.vm, KVM_CLEAR_DIRTY_LOG, &c));
 	for (unsigned p = 0; p < PAGES; p++)
 		if (bits[p / 64] >> p % 64 & 1) {
-			memcpy(copy + p * 4096, mem + p * 4096, 4096);
+			copy_pages(copy + p * 4096, mem + p * 4096, 1);
 			n++;
 		}
 	return n;
@@ -134,7 +141,7 @@ static void migrate(bool manual)
 	go();
 	kt_sleep_ms(20); /* hot, and everything is written to without a log */
 	CHECK_OK(kt_slot(v.vm, 1, KVM_MEM_LOG_DIRTY_PAGES, SLOT, PAGES * 4096, mem));
-	memcpy(copy, mem, PAGES * 4096);
+	copy_pages(copy, mem, PAGES);
 	for (unsigned i = 0; i < stops && !kt_failures; i++) {
 		for (unsigned k = 0; k < 4; k++) {
 			pages += harvest(mem, copy, manual);

@@ -123,7 +123,12 @@ static KT_UNUSED int kt_open(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (fd < 0)
 		SKIP("/dev/kvm cannot be opened: %s", strerror(errno));
-	alarm(40); /* a hang is a failure; the runner has a limit too */
+	/* A hang is a failure; the runner has a limit too. */
+#ifdef __SANITIZE_THREAD__
+	alarm(240);
+#else
+	alarm(40);
+#endif
 	return fd;
 }
 

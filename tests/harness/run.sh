@@ -85,6 +85,7 @@ run_one()
 	name=$1 limit=$2
 	shift 2
 	wanted "$name" || return 0
+	[ -z "$tsan" ] || limit=$((limit * 5))
 	out=$log/$(echo "$name" | tr '/ ' '__')
 	[ $tty = 0 ] || printf '\r\033[K[%d passed, %d failed] %s' $pass $fail "$name"
 	start=$(date +%s)

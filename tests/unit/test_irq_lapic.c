@@ -245,7 +245,7 @@ static void test_deadline(void **state)
 	assert_int_equal(lapic_wrmsr(l, 0x6e0, t, false), 0);
 	assert_int_equal(lapic_rdmsr(l, 0x6e0, &v), 0);
 	assert_true(v == t);
-	m.kicks[0] = 0;
+	__atomic_store_n(&m.kicks[0], 0, __ATOMIC_SEQ_CST);
 	assert_true(wait_nonzero(&m.kicks[0], 1));
 	assert_true(now() >= t);
 	lapic_run_timer(l);
