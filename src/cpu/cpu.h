@@ -343,7 +343,7 @@ struct translate;
 #define CPU_TLB_WRITERS 1024u
 #define CPU_TLB_LARGE 256u
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
-#define CPU_GUESSES 65536u
+#define CPU_GUESSES 65535u /* their numbers have 16 bits */
 
 struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);

@@ -222,8 +222,8 @@ static u32 span_site(struct xl *x, const struct tinsn *ti, const struct share *s
 	struct site *s = &x->t->sites[site];
 
 	s->spans = true;
-	s->at = sh->at;
-	s->asize = (u16)size;
+	s->at = (s16)sh->at;
+	s->asize = (u8)size;
 	s->awrite = write;
 	s->size = sp->bytes;
 	s->write = sp->write;
@@ -263,7 +263,7 @@ static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsig
 	bool may = x->u->user && !write && !x->t->check;
 	u32 guess = may && x->t->nguesses < CPU_GUESSES ? ++x->t->nguesses : 0;
 
-	x->t->sites[site].guess = guess;
+	x->t->sites[site].guess = (u16)guess;
 	x->t->sites[site].entry = here(x);
 	if (guess) {
 		u8 *look_up = a->p + ENTRY_OF_T1; /* may come here in its place */

@@ -38,34 +38,36 @@ extern const u8 x_home[16] hidden;
 
 /* Why translated code came back to C, and where it goes on. */
 enum site_kind { SITE_MEM, SITE_OP, SITE_FPU, SITE_WINDOW, SITE_LINK, SITE_POLL, SITE_IND };
-struct site {
+struct site { /* there are many: 48 bytes */
 	u64 rip;     /* of the instruction; LINK: target */
 	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
-	s32 at;      /* MEM, if spans: where in the span the access is that was to be done, of asize bytes, writing if awrite */
-	u16 asize;
-	bool awrite;
-	bool spans;  /* MEM: the look-up is of a span, size and write are that's */
-	bool plain;  /* LINK: to the plain twin */
 	u32 unit;    /* index */
 	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
 	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
-	u32 insn;    /* OP: index of its struct insn */
-	u32 guess;   /* MEM: index + 1 in cpu.guess; 0: none */
-	u32 entry;   /* MEM: where the place of its TLB entry is found */
+	union {
+		u32 insn;  /* OP: index of its struct insn */
+		u32 entry; /* MEM: where the place of its TLB entry is found */
+	};
 	u16 off;     /* of the instruction in the page */
 	u16 size;    /* MEM: bytes */
+	u16 guess;   /* MEM: index + 1 in cpu.guess; 0: none */
+	s16 at;      /* MEM, if spans: where in the span the access is that was to be done, of asize bytes, writing if awrite */
+	u8 asize;
 	u8 kind;
 	u8 seg;      /* MEM: S_SS: a bad address is #SS */
 	u8 mmu_idx;  /* LINK: cpu.mmu_idx there, which CLAC and STAC change inside a unit */
 	u8 align;    /* MEM: address bits that must be 0 */
 	u8 wrong;    /* MEM: guesses, up to XGUESS_FREE */
-	bool write, ends, absolute;
-	bool masked;  /* MEM: what is accessed depends on a mask: never by the operand's size */
-	bool backward; /* LINK */
-	bool in_reg;  /* LINK: the flags are in the host's (else in cpu.af) */
-	bool dead;    /* LINK: the target was seen not to need them */
-	bool linked;
+	bool write : 1, ends : 1, absolute : 1, awrite : 1;
+	bool spans : 1;    /* MEM: the look-up is of a span, size and write are that's */
+	bool plain : 1;    /* LINK: to the plain twin */
+	bool masked : 1;   /* MEM: what is accessed depends on a mask: never by the operand's size */
+	bool backward : 1; /* LINK */
+	bool in_reg : 1;   /* LINK: the flags are in the host's (else in cpu.af) */
+	bool dead : 1;     /* LINK: the target was seen not to need them */
+	bool linked : 1;
 };
+_Static_assert(sizeof(struct site) == 48, "as it says");
 
 struct mark { /* of a unit: where instructions begin that may fault */
 	u32 host;
