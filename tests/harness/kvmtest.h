@@ -124,7 +124,7 @@ static KT_UNUSED int kt_open(void)
 	if (fd < 0)
 		SKIP("/dev/kvm cannot be opened: %s", strerror(errno));
 	/* A hang is a failure; the runner has a limit too. */
-#ifdef __SANITIZE_THREAD__
+#ifdef USEKVM_SANITIZE
 	alarm(240);
 #else
 	alarm(40);
