@@ -76,7 +76,7 @@ static void *agent_main(void *arg)
 	return NULL;
 }
 
-static int make_thread(void)
+int agent_thread(void *(*fn)(void *arg), void *arg)
 {
 	pthread_attr_t attr;
 	pthread_t thread;
@@ -88,7 +88,7 @@ static int make_thread(void)
 	pthread_attr_setstacksize(&attr, STACK_SIZE);
 	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	sys_sigprocmask(SIG_BLOCK, &all, &old);
-	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&thread, &attr, agent_main, NULL);
+	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&thread, &attr, fn, arg);
 	sys_sigprocmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return -r;
@@ -102,7 +102,7 @@ int agent_start(void)
 		return 0;
 	mutex_lock(&agent.start_lock);
 	if (!agent.running) {
-		r = make_thread();
+		r = agent_thread(agent_main, NULL);
 		while (!r && !load_acquire(&agent.tid))
 			futex_wait(&agent.tid, 0, -1);
 		store_release(&agent.running, !r);

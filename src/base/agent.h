@@ -14,6 +14,8 @@
 
 /* Idempotent. 0 or -errno. */
 int agent_start(void) hidden;
+/* A thread of ours, detached, with a small stack and every signal blocked. 0 or -errno. It is the caller that makes it: see agent_call(). */
+int agent_thread(void *(*fn)(void *arg), void *arg) hidden;
 /* As sys6 and sys3. The call must not sleep: others wait behind it. Without an agent it is made here. */
 long agent_sys(long n, long a, long b, long c, long d, long e, long f) hidden;
 #define agent_sys3(n, a, b, c) agent_sys(n, (long)(a), (long)(b), (long)(c), 0, 0, 0)

@@ -12,7 +12,6 @@
  */
 #include "base/service.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -30,7 +29,6 @@
 #define SLOT_TIMER 0xfffffffeu
 #define SLOT_WAKE 0xffffffffu
 #define NO_DEADLINE (~0ull)
-#define STACK_SIZE (256u << 10)
 
 struct svc_slot {
 	struct svc_watch *watch;
@@ -476,22 +474,10 @@ static int open_fds(struct service *s)
 
 static int start_thread(struct service *s)
 {
-	pthread_attr_t attr;
-	pthread_t thread;
-	u64 all = ~0ull, old;
-	int r;
+	int r = agent_thread(service_main, s);
 
-	r = pthread_attr_init(&attr);
 	if (r)
-		return -r;
-	pthread_attr_setstacksize(&attr, STACK_SIZE);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	sys_sigprocmask(SIG_BLOCK, &all, &old);
-	r = inject_fault(EAGAIN) ? EAGAIN : pthread_create(&thread, &attr, service_main, s);
-	sys_sigprocmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	if (r)
-		return -r;
+		return r;
 	while (!load_acquire(&s->tid))
 		futex_wait(&s->tid, 0, -1);
 	return 0;

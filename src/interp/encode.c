@@ -62,7 +62,7 @@ static bool w_is_width(const struct decoded *d)
 	return false;
 }
 
-static bool uses_high_byte(const struct decoded *d)
+bool encode_has_high_byte(const struct decoded *d)
 {
 	for (unsigned k = 0; k < d->z.operand_count; k++)
 		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_is_high_byte(d->op[k].reg.value))
@@ -92,7 +92,7 @@ static bool legacy_head(struct out *a, const struct decoded *d, const struct ren
 	else
 		rex |= old & 1;
 	rex |= 0x40;
-	if (uses_high_byte(d) && (had || rex != 0x40))
+	if (encode_has_high_byte(d) && (had || rex != 0x40))
 		return false;
 	if (had || rex != 0x40)
 		put(a, rex);

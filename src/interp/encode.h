@@ -26,6 +26,9 @@ static inline bool reg_is_high_byte(ZydisRegister r)
 	return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
 }
 
+/* Does d name one? Then it cannot have [mbase] of R8 or above. */
+bool encode_has_high_byte(const struct decoded *d) hidden;
+
 /*
  * 64-bit code for d, whatever the guest's mode was, at code: up to ENCODE_MAX bytes. How many; 0: cannot be encoded so. What was written
  * decodes to the same instruction on the renamed operands: that is checked here, since the bytes come from the guest.

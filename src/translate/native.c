@@ -501,14 +501,6 @@ static u8 alignment(const struct tinsn *ti)
 	return stub_is(&ti->i) ? ((const struct stub *)ti->i.stub)->align : 0;
 }
 
-static bool has_high_byte(const struct decoded *d)
-{
-	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
-		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_is_high_byte(d->op[k].reg.value))
-			return true;
-	return false;
-}
-
 static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
 	const struct decoded *d = &ti->d;
@@ -546,7 +538,7 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 		if (t.load[k] || keeps)
 			asm_load(&x->a, t.host[k], xea_ctx(gpr_slot(t.guest[k])));
 	/* AH and the like cannot be named beside T1. */
-	bool by_rsi = m && has_high_byte(d);
+	bool by_rsi = m && encode_has_high_byte(d);
 	if (by_rsi) {
 		asm_store(&x->a, R_SI, xea_ctx(CTX(x_tmp)));
 		asm_mov(&x->a, R_SI, REG_T1);
