@@ -290,6 +290,7 @@ struct cpu_tlb_ctx {
 	u8 shift[MMU_COUNT]; /* as cpu.tlb_shift */
 	u32 n;
 	u64 stamp;
+	u64 protects; /* cpu.tlb_protects when it was put away */
 	u16 where[CPU_TLB_CTX_MAX]; /* table * CPU_TLB_SIZE + entry */
 	struct cpu_tlbe e[CPU_TLB_CTX_MAX];
 };
@@ -340,7 +341,8 @@ struct translate;
 #define CPU_XID_LIST 2048u
 #define CPU_JC_BITS 12u
 #define CPU_SPANS 8u
-#define CPU_TLB_WRITERS 1024u
+#define CPU_TLB_WRITERS 4096u
+#define CPU_TLB_PROTECTED 16u
 #define CPU_TLB_LARGE 256u
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
 #define CPU_GUESSES 65535u /* their numbers have 16 bits */
@@ -439,7 +441,9 @@ struct cpu {
 	} stat;
 	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
 	u64 tlb_used[MMU_COUNT][CPU_TLB_SIZE / 64], tlb_global[MMU_COUNT][CPU_TLB_SIZE / 64];
-	u16 tlb_writer[CPU_TLB_WRITERS]; /* by a hash of host pages, what write tags there are (cpu/tlb.c) */
+	u16 tlb_writer[CPU_TLB_WRITERS][2]; /* by a hash of host pages, what write tags there are (cpu/tlb.c) */
+	u64 tlb_protected[CPU_TLB_PROTECTED]; /* the host pages that became code last, a ring */
+	u64 tlb_protects;                     /* how many there were */
 	u64 tlb_stamp;
 	struct cpu_tlb_ctx tlb_ctx[CPU_TLB_CTXS];
 	/* Translated code: which code page (translate/'s number for it, 0: none) is known to stand at a linear page, in each space; and

@@ -7,8 +7,8 @@
  *  - tlb_ctx holds entries of other PCIDs, never global ones: MOV to CR3 puts the present ones away and fetches those of the new PCID, if
  *    they are still good. Whatever drops more than one context's translations drops the ones put away too.
  *  - tlb_large has a bit for every gigabyte (by a hash) in which part of a large page was filled since the last full flush: elsewhere INVLPG drops one entry.
- *  - tlb_writer has, by a hash of host pages: 0, when none of them has a write tag; its place + 1 in the tables, when at most that one has;
- *    CPU_TLB_WRITER_MANY else, and for those put away.
+ *  - tlb_writer has, by a hash of host pages, the places + 1 in the tables of the two entries at most that may have a write tag, or
+ *    CPU_TLB_WRITER_MANY twice. Those put away are not in it: tlb_protected says what they missed.
  *  - A user entry without a read tag has no tag and no host page: reads through guessed entries rely on it (cpu.h).
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
@@ -128,8 +128,6 @@ static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
 		for EACH_USED(c, t, n, true) {
 			if (x && x->n < CPU_TLB_CTX_MAX) {
 				x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
-				if (c->tlbs[t][n].wtag != cpu_tlb_none(n))
-					*cpu_tlb_writer(c, c->tlbs[t][n].host) = CPU_TLB_WRITER_MANY;
 				x->e[x->n++] = c->tlbs[t][n];
 			}
 			entry_clear(&c->tlbs[t][n], n);
@@ -189,14 +187,33 @@ static struct cpu_tlb_ctx *context_new(struct cpu *c, u16 pcid)
 	best->pcid = pcid;
 	best->n = 0;
 	best->stamp = ++c->tlb_stamp;
+	best->protects = c->tlb_protects;
 	return best;
+}
+
+/* Has the page become code since the context was put away? */
+static bool protected_since(const struct cpu *c, const struct cpu_tlb_ctx *x, u64 host_page)
+{
+	if (c->tlb_protects - x->protects > CPU_TLB_PROTECTED)
+		return true; /* nobody knows */
+	for (u64 k = x->protects; k != c->tlb_protects; k++)
+		if (c->tlb_protected[k % CPU_TLB_PROTECTED] == host_page)
+			return true;
+	return false;
 }
 
 static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
 {
 	for (u32 k = 0; k < x->n; k++) {
 		unsigned t = x->where[k] / CPU_TLB_SIZE, n = x->where[k] % CPU_TLB_SIZE;
-		c->tlbs[t][n] = x->e[k];
+		struct cpu_tlbe *e = &c->tlbs[t][n];
+		*e = x->e[k];
+		if (e->wtag != cpu_tlb_none(n)) {
+			if (protected_since(c, x, e->host))
+				e->wtag = cpu_tlb_none(n);
+			else
+				cpu_tlb_may_write(c, t, n, e->host);
+		}
 		c->tlb_used[t][n / 64] |= BIT(n % 64);
 		c->tlb_global[t][n / 64] &= ~BIT(n % 64);
 	}
@@ -264,34 +281,55 @@ void cpu_tlb_flush_exec(struct cpu *c)
 	c->tlb_epoch++;
 }
 
-/* e's write tag goes if it is the page's; if it is another's of the same hash, *left says so. place: of e, when it is in the tables. */
-static void protect_entry(struct cpu *c, struct cpu_tlbe *e, unsigned n, u64 host_page, u16 place, u16 *left)
+/* Its write tag goes if it is the page's, and is known again if it is another's of the same hash. */
+static void protect_entry(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 {
+	struct cpu_tlbe *e = &c->tlbs[t][n];
+
 	if (e->wtag == cpu_tlb_none(n))
 		return;
 	if (e->host == host_page)
 		e->wtag = cpu_tlb_none(n);
-	else if (cpu_tlb_writer(c, e->host) == cpu_tlb_writer(c, host_page))
-		*left = *left || !place ? CPU_TLB_WRITER_MANY : place;
+	else if (cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page))
+		cpu_tlb_may_write(c, t, n, e->host);
+}
+
+/* Has the entry at this place a write tag for a page of host_page's hash? */
+static bool writes_to(struct cpu *c, u16 place, u64 host_page)
+{
+	unsigned t = (place - 1u) / CPU_TLB_SIZE, n = (place - 1u) % CPU_TLB_SIZE;
+	const struct cpu_tlbe *e = &c->tlbs[t][n];
+
+	return e->wtag != cpu_tlb_none(n) && cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page);
+}
+
+void cpu_tlb_third_writer(struct cpu *c, u64 host_page, u16 me)
+{
+	u16 *w = cpu_tlb_writers(c, host_page);
+
+	if (w[0] == CPU_TLB_WRITER_MANY)
+		return;
+	for (unsigned k = 0; k < 2; k++)
+		if (!writes_to(c, w[k], host_page)) {
+			w[k] = me;
+			return;
+		}
+	w[0] = w[1] = CPU_TLB_WRITER_MANY;
 }
 
 void cpu_tlb_protect(struct cpu *c, u64 host_page)
 {
-	u16 *w = cpu_tlb_writer(c, host_page), left = 0;
+	u16 *w = cpu_tlb_writers(c, host_page), known[2] = { w[0], w[1] };
 
-	if (*w != CPU_TLB_WRITER_MANY) { /* at most one */
-		if (*w)
-			protect_entry(c, &c->tlbs[(*w - 1) / CPU_TLB_SIZE][(*w - 1) % CPU_TLB_SIZE], *w - 1, host_page, *w, &left);
-		*w = left;
+	c->tlb_protected[c->tlb_protects++ % CPU_TLB_PROTECTED] = host_page;
+	w[0] = w[1] = 0;
+	if (known[0] != CPU_TLB_WRITER_MANY) {
+		for (unsigned k = 0; k < 2; k++)
+			if (known[k])
+				protect_entry(c, (known[k] - 1u) / CPU_TLB_SIZE, (known[k] - 1u) % CPU_TLB_SIZE, host_page);
 		return;
 	}
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		for EACH_USED(c, t, n, false)
-			protect_entry(c, &c->tlbs[t][n], n, host_page, (u16)(t * CPU_TLB_SIZE + n + 1), &left);
-	for (unsigned k = 0; k < CPU_TLB_CTXS; k++) {
-		struct cpu_tlb_ctx *x = &c->tlb_ctx[k];
-		for (u32 n = 0; x->valid && n < x->n; n++)
-			protect_entry(c, &x->e[n], x->where[n], host_page, 0, &left);
-	}
-	*w = left;
+			protect_entry(c, t, n, host_page);
 }

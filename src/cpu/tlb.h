@@ -19,6 +19,8 @@ void cpu_tlb_flush_pcid(struct cpu *c, u16 pcid) hidden;
 void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep) hidden;
 /* Every write translation to this host page: it has become a page of code. */
 void cpu_tlb_protect(struct cpu *c, u64 host_page) hidden;
+/* For cpu_tlb_may_write() below: two other entries are known already. */
+void cpu_tlb_third_writer(struct cpu *c, u64 host_page, u16 me) hidden;
 /* Entry n of table t was filled. */
 static always_inline void cpu_tlb_filled(struct cpu *c, unsigned t, unsigned n, bool global)
 {
@@ -47,15 +49,22 @@ static always_inline void cpu_tlb_filled_from(struct cpu *c, unsigned t, gva_t v
 }
 /* It got a write tag. */
 #define CPU_TLB_WRITER_MANY 0xffffu
-static always_inline u16 *cpu_tlb_writer(struct cpu *c, u64 host_page)
+static always_inline u16 *cpu_tlb_writers(struct cpu *c, u64 host_page)
 {
-	return &c->tlb_writer[(host_page >> PAGE_SHIFT ^ host_page >> (PAGE_SHIFT + 10)) & (CPU_TLB_WRITERS - 1)];
+	return c->tlb_writer[(host_page >> PAGE_SHIFT ^ host_page >> (PAGE_SHIFT + 12)) & (CPU_TLB_WRITERS - 1)];
 }
 static always_inline void cpu_tlb_may_write(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 {
-	u16 *w = cpu_tlb_writer(c, host_page), me = (u16)(t * CPU_TLB_SIZE + n + 1);
+	u16 *w = cpu_tlb_writers(c, host_page), me = (u16)(t * CPU_TLB_SIZE + n + 1);
 
-	*w = *w == 0 || *w == me ? me : CPU_TLB_WRITER_MANY;
+	if (w[0] == me || w[1] == me)
+		return;
+	if (!w[0])
+		w[0] = me;
+	else if (!w[1])
+		w[1] = me;
+	else
+		cpu_tlb_third_writer(c, host_page, me);
 }
 /* The code that stands at this page is the translator's number id. Only right after the page was looked up for fetching. */
 void cpu_xid_set(struct cpu *c, gva_t page, unsigned space, u32 id) hidden;

@@ -24,6 +24,30 @@ __asm__(".pushsection .data\n.globl loop_own\nloop_own:\n xor %eax, %eax; mov $4
 	"1: .byte 0x05\n2: .long 1\n" /* add $imm, %eax */
 	"incb 2b(%rip); dec %ecx; jnz 1b; ret\n.popsection");
 
+/*
+ * A write that process context 1 may do becomes one to code while context 2 runs: 1 comes back with its translations, and must still be seen. few
+ * pages, and more than anybody remembers one by one.
+ */
+static bool two_contexts(unsigned pages, unsigned rounds)
+{
+	static u8 many[32][4096] __attribute__((aligned(4096)));
+	ulong cr3 = read_cr3() & ~0xffful;
+	bool same = true;
+
+	write_cr4(read_cr4() | 1ul << 17);
+	for (u32 k = 0; k < rounds; k++) {
+		write_cr3(cr3 | 1 | 1ul << 63);
+		for (unsigned n = 0; n < pages; n++)
+			put(many[n], k * 64 + n);
+		write_cr3(cr3 | 2 | 1ul << 63);
+		for (unsigned n = 0; n < pages; n++)
+			same &= run(many[n]) == k * 64 + n;
+	}
+	write_cr3(cr3);
+	write_cr4(read_cr4() & ~(1ul << 17));
+	return same;
+}
+
 void test(void)
 {
 	put(code, 1);
@@ -101,4 +125,9 @@ void test(void)
 	pt[0] = 0;
 	invlpg((void *)0x80000000);
 	check_exc("unmapped code", TRY(run((u8 *)0x80000000)), PF, 0x10);
+	if (cpuid(1, 0).c & 1 << 17) {
+		check("two contexts, a page", two_contexts(1, 200), 1);
+		check("two contexts, 5 pages", two_contexts(5, 100), 1);
+		check("two contexts, 32 pages", two_contexts(32, 50), 1);
+	}
 }
