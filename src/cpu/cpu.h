@@ -261,8 +261,8 @@ struct cpu_msrs {
  * address that is looked up at n, nor the page after it, can equal it however it is compared: there is no address left that could stand
  * for "none" in all of them.
  *
- * Translated code also reads through an entry that it guesses, which may be another than the address's own (translate/native.c). There the
- * tag of none could match: so it is of a page that is not canonical, and an entry without any tag has CPU_TLB_NOWHERE for its host page. What is
+ * Translated code also goes through an entry that it guesses, which may be another than the address's own (translate/native.c). There the
+ * tag of none could match: so it is of a page that is not canonical, and an entry without that tag has CPU_TLB_NOWHERE for its host page. What is
  * accessed then faults on the host as it should in the guest, by #GP.
  */
 #define CPU_TLB_NOWHERE 0x4000000000000000ull
@@ -271,15 +271,21 @@ static always_inline u64 cpu_tlb_none(size_t n)
 	return CPU_TLB_NOWHERE | (u64)((n & (CPU_TLB_SIZE - 1)) ^ (CPU_TLB_SIZE / 2)) << PAGE_SHIFT | 1;
 }
 struct cpu_tlbe {
-	u64 rtag, wtag, xtag; /* guest linear page address, or cpu_tlb_none(): not present for that use */
-	u64 host;             /* address of the host page; CPU_TLB_NOWHERE: no tag is present */
+	u64 rtag, wtag;  /* guest linear page address, or cpu_tlb_none(): not present for that use. What may be written may be read */
+	u64 host, whost; /* address of the host page for reading (there is rtag) and for writing (wtag); or CPU_TLB_NOWHERE */
 };
 static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
 {
 	return (void *)(e->host | (la & ~PAGE_MASK));
 }
+/* For fetching, which is C's alone. */
+struct cpu_tlbx {
+	u64 tag, host;
+};
 /* One table per kind of access; which one data accesses use follows from CPL, CR4.SMAP and EFLAGS.AC. */
 enum cpu_mmu_idx { MMU_USER, MMU_KERNEL, MMU_KERNEL_AC, MMU_COUNT };
+#define CPU_TLBX 2u                       /* tables for fetching: of MMU_USER and MMU_KERNEL */
+#define CPU_TLBS ((unsigned)MMU_COUNT + CPU_TLBX) /* all: those for data first */
 
 /* What was known of another PCID when it was left (cpu/tlb.c). */
 #define CPU_TLB_CTXS 6u
@@ -292,7 +298,10 @@ struct cpu_tlb_ctx {
 	u64 stamp;
 	u64 protects; /* cpu.tlb_protects when it was put away */
 	u16 where[CPU_TLB_CTX_MAX]; /* table * CPU_TLB_SIZE + entry */
-	struct cpu_tlbe e[CPU_TLB_CTX_MAX];
+	union {
+		struct cpu_tlbe data;
+		struct cpu_tlbx x;
+	} e[CPU_TLB_CTX_MAX];
 };
 
 /* ---- what the engines count beside cpu.stat, in the order of devices/counters.c ---- */
@@ -440,7 +449,8 @@ struct cpu {
 		u64 insns, blocks, decodes, tlb_fills, code_flushes, mmio, pio, exceptions, interrupts, stubs;
 	} stat;
 	struct cpu_tlbe tlbs[MMU_COUNT + 1][CPU_TLB_SIZE] aligned(64);
-	u64 tlb_used[MMU_COUNT][CPU_TLB_SIZE / 64], tlb_global[MMU_COUNT][CPU_TLB_SIZE / 64];
+	struct cpu_tlbx tlbx[CPU_TLBX][CPU_TLB_SIZE];
+	u64 tlb_used[CPU_TLBS][CPU_TLB_SIZE / 64], tlb_global[CPU_TLBS][CPU_TLB_SIZE / 64];
 	u16 tlb_writer[CPU_TLB_WRITERS][2]; /* by a hash of host pages, what write tags there are (cpu/tlb.c) */
 	u64 tlb_protected[CPU_TLB_PROTECTED]; /* the host pages that became code last, a ring */
 	u64 tlb_protects;                     /* how many there were */

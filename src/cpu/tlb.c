@@ -9,7 +9,8 @@
  *  - tlb_large has a bit for every gigabyte (by a hash) in which part of a large page was filled since the last full flush: elsewhere INVLPG drops one entry.
  *  - tlb_writer has, by a hash of host pages, the places + 1 in the tables of the two entries at most that may have a write tag, or
  *    CPU_TLB_WRITER_MANY twice. Those put away are not in it: tlb_protected says what they missed.
- *  - A user entry without a read tag has no tag and no host page: reads through guessed entries rely on it (cpu.h).
+ *  - An entry without a tag for reading, or for writing, has no host page for that: accesses through guessed entries rely on it (cpu.h).
+ *  - Tables MMU_COUNT and up, where tables are counted in one, are those for fetching.
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
 #include "cpu/tlb.h"
@@ -42,8 +43,8 @@ void cpu_xid_set(struct cpu *c, gva_t page, unsigned space, u32 id)
 
 	if (*x == id)
 		return;
-	const struct cpu_tlbe *e = &c->tlbs[MMU_KERNEL][n];
-	unsigned list = !(space & 1) && e->xtag == (page & PAGE_MASK) && c->tlb_global[MMU_KERNEL][n / 64] & BIT(n % 64);
+	bool global = c->tlbx[MMU_KERNEL][n].tag == (page & PAGE_MASK) && c->tlb_global[MMU_COUNT + MMU_KERNEL][n / 64] & BIT(n % 64);
+	unsigned list = !(space & 1) && global;
 	/* A slot whose entry went by INVLPG is still in a list and gets into it again; so it may, and in the other one too. */
 	if (c->nxid[list] == CPU_XID_LIST)
 		cpu_xid_flush(c);
@@ -67,15 +68,27 @@ static void xid_clear_range(struct cpu *c, gva_t va, unsigned shift)
 
 /* ---- entries ---- */
 
-static void entry_clear(struct cpu_tlbe *e, unsigned n)
+static void entry_clear(struct cpu *c, unsigned t, unsigned n)
 {
-	e->rtag = e->wtag = e->xtag = cpu_tlb_none(n);
-	e->host = CPU_TLB_NOWHERE;
+	u64 none = cpu_tlb_none(n);
+
+	if (t < MMU_COUNT)
+		c->tlbs[t][n] = (struct cpu_tlbe){ none, none, CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+	else
+		c->tlbx[t - MMU_COUNT][n] = (struct cpu_tlbx){ none, CPU_TLB_NOWHERE };
 }
 
-static bool entry_has(const struct cpu_tlbe *e, u64 tag, unsigned shift)
+static bool entry_has(const struct cpu *c, unsigned t, unsigned n, u64 tag, unsigned shift)
 {
-	return e->rtag >> shift == tag || e->wtag >> shift == tag || e->xtag >> shift == tag;
+	if (t >= MMU_COUNT)
+		return c->tlbx[t - MMU_COUNT][n].tag >> shift == tag;
+	return c->tlbs[t][n].rtag >> shift == tag;
+}
+
+static void entry_protect(struct cpu_tlbe *e, unsigned n)
+{
+	e->wtag = cpu_tlb_none(n);
+	e->whost = CPU_TLB_NOWHERE;
 }
 
 /* The first entry of table t from n on that has a tag, and CPU_TLB_SIZE when there is none. locals: of pages that are not global. */
@@ -93,9 +106,11 @@ static unsigned used_from(const struct cpu *c, unsigned t, unsigned n, bool loca
 
 void cpu_tlb_reset(struct cpu *c)
 {
-	for (unsigned t = 0; t <= MMU_COUNT; t++)
-		for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
-			c->tlbs[t][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE };
+	for (unsigned n = 0; n < CPU_TLB_SIZE; n++) {
+		for (unsigned t = 0; t < CPU_TLBS; t++)
+			entry_clear(c, t, n);
+		c->tlbs[MMU_COUNT][n] = c->tlbs[0][n];
+	}
 }
 
 static void contexts_drop(struct cpu *c)
@@ -106,11 +121,13 @@ static void contexts_drop(struct cpu *c)
 
 void cpu_tlb_flush(struct cpu *c)
 {
-	for (unsigned t = 0; t < MMU_COUNT; t++) {
+	for (unsigned t = 0; t < CPU_TLBS; t++) {
 		for EACH_USED(c, t, n, false)
-			entry_clear(&c->tlbs[t][n], n);
+			entry_clear(c, t, n);
 		for (unsigned w = 0; w < WORDS; w++)
 			c->tlb_used[t][w] = c->tlb_global[t][w] = 0;
+	}
+	for (unsigned t = 0; t < MMU_COUNT; t++) {
 		c->tlb_shift[t] = 0;
 		memset(c->tlb_large[t], 0, sizeof(c->tlb_large[t]));
 	}
@@ -119,24 +136,35 @@ void cpu_tlb_flush(struct cpu *c)
 	c->tlb_epoch++;
 }
 
+static void put_away(struct cpu *c, struct cpu_tlb_ctx *x, unsigned t, unsigned n)
+{
+	if (x->n == CPU_TLB_CTX_MAX)
+		return;
+	x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
+	if (t < MMU_COUNT)
+		x->e[x->n++].data = c->tlbs[t][n];
+	else
+		x->e[x->n++].x = c->tlbx[t - MMU_COUNT][n];
+}
+
 /* Everything but global pages leaves the tables; into x, if there is one. */
 static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
 {
-	for (unsigned t = 0; t < MMU_COUNT; t++) {
-		u64 left = 0;
+	u64 left[MMU_COUNT] = { 0 };
 
+	for (unsigned t = 0; t < CPU_TLBS; t++) {
 		for EACH_USED(c, t, n, true) {
-			if (x && x->n < CPU_TLB_CTX_MAX) {
-				x->where[x->n] = (u16)(t * CPU_TLB_SIZE + n);
-				x->e[x->n++] = c->tlbs[t][n];
-			}
-			entry_clear(&c->tlbs[t][n], n);
+			if (x)
+				put_away(c, x, t, n);
+			entry_clear(c, t, n);
 		}
 		for (unsigned w = 0; w < WORDS; w++)
-			left |= c->tlb_used[t][w] &= c->tlb_global[t][w];
+			left[t % MMU_COUNT] |= c->tlb_used[t][w] &= c->tlb_global[t][w];
+	}
+	for (unsigned t = 0; t < MMU_COUNT; t++) {
 		if (x)
 			x->shift[t] = c->tlb_shift[t];
-		if (!left)
+		if (!left[t])
 			c->tlb_shift[t] = 0;
 	}
 	xid_clear(c, 0);
@@ -206,16 +234,20 @@ static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
 {
 	for (u32 k = 0; k < x->n; k++) {
 		unsigned t = x->where[k] / CPU_TLB_SIZE, n = x->where[k] % CPU_TLB_SIZE;
-		struct cpu_tlbe *e = &c->tlbs[t][n];
-		*e = x->e[k];
-		if (e->wtag != cpu_tlb_none(n)) {
-			if (protected_since(c, x, e->host))
-				e->wtag = cpu_tlb_none(n);
-			else
-				cpu_tlb_may_write(c, t, n, e->host);
-		}
 		c->tlb_used[t][n / 64] |= BIT(n % 64);
 		c->tlb_global[t][n / 64] &= ~BIT(n % 64);
+		if (t >= MMU_COUNT) {
+			c->tlbx[t - MMU_COUNT][n] = x->e[k].x;
+			continue;
+		}
+		struct cpu_tlbe *e = &c->tlbs[t][n];
+		*e = x->e[k].data;
+		if (e->wtag == cpu_tlb_none(n))
+			continue;
+		if (protected_since(c, x, e->host))
+			entry_protect(e, n);
+		else
+			cpu_tlb_may_write(c, t, n, e->host);
 	}
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		c->tlb_shift[t] = MAX(c->tlb_shift[t], x->shift[t]);
@@ -242,20 +274,20 @@ void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep)
 /* A large page stands in the TLB as many small ones, and INVLPG of any address in it drops them all (SDM 3, 4.10.4.1). */
 void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 {
-	for (unsigned t = 0; t < MMU_COUNT; t++) {
-		unsigned shift = c->tlb_shift[t] ? c->tlb_shift[t] : 30, large = cpu_tlb_large_bit(va);
+	for (unsigned t = 0; t < CPU_TLBS; t++) {
+		unsigned of = t % MMU_COUNT, shift = c->tlb_shift[of] ? c->tlb_shift[of] : 30, large = cpu_tlb_large_bit(va);
 
-		if (shift == PAGE_SHIFT || !(c->tlb_large[t][large / 64] & BIT(large % 64))) {
+		if (shift == PAGE_SHIFT || !(c->tlb_large[of][large / 64] & BIT(large % 64))) {
 			unsigned n = (va >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
-			if (entry_has(&c->tlbs[t][n], va >> PAGE_SHIFT, PAGE_SHIFT))
-				entry_clear(&c->tlbs[t][n], n);
+			if (entry_has(c, t, n, va >> PAGE_SHIFT, PAGE_SHIFT))
+				entry_clear(c, t, n);
 			continue;
 		}
-		u64 tag = va >> shift;
 		for EACH_USED(c, t, n, false)
-			if (entry_has(&c->tlbs[t][n], tag, shift))
-				entry_clear(&c->tlbs[t][n], n);
-		xid_clear_range(c, va, shift);
+			if (entry_has(c, t, n, va >> shift, shift))
+				entry_clear(c, t, n);
+		if (t >= MMU_COUNT)
+			xid_clear_range(c, va, shift);
 	}
 	for (unsigned s = 0; s < CPU_SPACES; s++)
 		c->xid[s][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
@@ -266,16 +298,16 @@ void cpu_tlb_flush_write(struct cpu *c)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		for EACH_USED(c, t, n, false)
-			c->tlbs[t][n].wtag = cpu_tlb_none(n);
+			entry_protect(&c->tlbs[t][n], n);
 	contexts_drop(c);
 	c->tlb_epoch++;
 }
 
 void cpu_tlb_flush_exec(struct cpu *c)
 {
-	for (unsigned t = 0; t < MMU_COUNT; t++)
+	for (unsigned t = MMU_COUNT; t < CPU_TLBS; t++)
 		for EACH_USED(c, t, n, false)
-			c->tlbs[t][n].xtag = cpu_tlb_none(n);
+			entry_clear(c, t, n);
 	contexts_drop(c);
 	cpu_xid_flush(c);
 	c->tlb_epoch++;
@@ -289,7 +321,7 @@ static void protect_entry(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 	if (e->wtag == cpu_tlb_none(n))
 		return;
 	if (e->host == host_page)
-		e->wtag = cpu_tlb_none(n);
+		entry_protect(e, n);
 	else if (cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page))
 		cpu_tlb_may_write(c, t, n, e->host);
 }

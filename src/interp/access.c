@@ -65,18 +65,21 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		return NULL;
 	u64 page = s->hva + ((gfn - s->gfn) << PAGE_SHIFT);
 	gva_t va = la & PAGE_MASK;
-	struct cpu_tlbe *e = &c->tlbs[idx][(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
-	u64 none = cpu_tlb_none(la >> PAGE_SHIFT);
-	if (e->rtag != va && e->wtag != va && e->xtag != va)
-		e->rtag = e->wtag = e->xtag = none;
-	if ((e->rtag == va || e->wtag == va || e->xtag == va) && e->host != page)
-		e->rtag = e->wtag = e->xtag = none;
+	unsigned n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+	if (kind == MMU_X) {
+		c->tlbx[idx][n] = (struct cpu_tlbx){ va, page };
+		cpu_tlb_filled(c, MMU_COUNT + idx, n, r.global);
+		return (void *)(page + (la & ~PAGE_MASK));
+	}
+	struct cpu_tlbe *e = &c->tlbs[idx][n];
+	u64 none = cpu_tlb_none(n);
+	if (e->rtag != va || e->host != page) {
+		e->wtag = none;
+		e->whost = CPU_TLB_NOWHERE;
+	}
+	e->rtag = va; /* a page that may be written may be read */
 	e->host = page;
-	cpu_tlb_filled(c, idx, (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1), r.global);
-	if (r.read)
-		e->rtag = va;
-	if (r.exec)
-		e->xtag = va;
+	cpu_tlb_filled(c, idx, n, r.global);
 	/* A page that has been written to will be again; unless somebody wants to hear of it. */
 	if (kind == MMU_R && r.write && !s->dirty && !(s->flags & KVM_MEM_READONLY) && !mem_is_code(c->mem, page))
 		e->wtag = va;
@@ -84,6 +87,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		memslot_mark_dirty(s, gfn);
 		if (unlikely(mem_is_code(c->mem, page))) {
 			e->wtag = none;
+			e->whost = CPU_TLB_NOWHERE;
 			c->fault_gpa = r.gpa;
 			need_single(c);
 			mem_note_write(c->mem, page);
@@ -92,18 +96,24 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 			e->wtag = va;
 		}
 	}
-	if (e->wtag == va)
-		cpu_tlb_may_write(c, idx, (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1), page);
+	if (e->wtag == va) {
+		e->whost = page;
+		cpu_tlb_may_write(c, idx, n, page);
+	}
 	return (void *)(page + (la & ~PAGE_MASK));
 }
 
 /* Host pointer for one access inside a page, or NULL: MMIO at *gpa. */
 static void *translate(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 {
-	struct cpu_tlbe *e = &c->tlbs[idx][(la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)];
-	u64 tag = kind == MMU_R ? e->rtag : kind == MMU_W ? e->wtag : e->xtag;
-	if (tag == (la & PAGE_MASK))
+	unsigned n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+	const struct cpu_tlbe *e = &c->tlbs[idx][n];
+	if (kind == MMU_X) {
+		if (c->tlbx[idx][n].tag == (la & PAGE_MASK))
+			return (void *)(c->tlbx[idx][n].host | (la & ~PAGE_MASK));
+	} else if ((kind == MMU_R ? e->rtag : e->wtag) == (la & PAGE_MASK)) {
 		return cpu_tlbe_ptr(e, la);
+	}
 	if (unlikely(!cpu_canonical(c, la))) {
 		sync_rip(c);
 		cpu_gp(c, 0); /* stack references are caught by seg_linear; flat ones by the callers below */
