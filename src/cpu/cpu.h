@@ -444,6 +444,7 @@ struct cpu {
 	struct {
 		u32 vector;
 		u64 pc, dr6, dr7;
+		u64 int3_rip, int3_next; /* the last INT3 that went to the VMM: handed back, it returns behind itself */
 	} dbg_exit;
 	struct {
 		u64 insns, blocks, decodes, tlb_fills, code_flushes, mmio, pio, exceptions, interrupts, stubs;

@@ -19,6 +19,12 @@ static bool contributory(unsigned v)
 	return v == EX_DE || (v >= EX_TS && v <= EX_GP);
 }
 
+/* Such an event stands in c->ev only if the VMM put it there, usually an INT3 that was no breakpoint of its own. */
+static bool soft(unsigned vector)
+{
+	return vector == EX_BP || vector == EX_OF;
+}
+
 bool event_raise(struct cpu *c, unsigned vector, bool has_error, u32 error)
 {
 	struct cpu_events *ev = &c->ev;
@@ -38,7 +44,7 @@ bool event_raise(struct cpu *c, unsigned vector, bool has_error, u32 error)
 		}
 	}
 	/* EXT: the fault came up while something from outside the program was being delivered. */
-	if (in_delivery && has_error && vector >= EX_TS && vector <= EX_GP)
+	if (in_delivery && !(ev->exc_injected && soft(ev->exc_vector)) && has_error && vector >= EX_TS && vector <= EX_GP)
 		error |= 1;
 	ev->intr_injected = ev->nmi_injected = false;
 	ev->exc_pending = false;
@@ -55,7 +61,11 @@ void event_run(struct cpu *c)
 
 	c->cur = NULL;
 	if (ev->exc_injected) {
-		event_deliver(c, ev->exc_vector, EVENT_EXC, ev->exc_has_error, ev->exc_error, c->rip);
+		bool back = ev->exc_vector == EX_BP && c->rip == c->dbg_exit.int3_rip && c->dbg_exit.int3_next;
+
+		event_deliver(c, ev->exc_vector, soft(ev->exc_vector) ? EVENT_SOFT_EXC : EVENT_EXC, ev->exc_has_error, ev->exc_error,
+			      back ? c->dbg_exit.int3_next : c->rip);
+		c->dbg_exit.int3_next = 0;
 		ev->exc_injected = false;
 	} else if (ev->nmi_injected) {
 		ev->nmi_masked = true;
@@ -89,8 +99,7 @@ static u32 flags_image(const struct cpu *c, const struct delivery *d)
 {
 	u32 fl = (u32)cpu_get_rflags(c);
 
-	if (d->type == EVENT_EXC && d->vector != EX_DB && d->vector != EX_NMI && d->vector != EX_BP && d->vector != EX_OF &&
-	    d->vector != EX_DF && d->vector != EX_MC)
+	if (d->type == EVENT_EXC && d->vector != EX_DB && d->vector != EX_NMI && d->vector != EX_DF && d->vector != EX_MC)
 		fl |= X86_RF;
 	return fl;
 }

@@ -447,8 +447,11 @@ void op_int3(struct cpu *c, const struct insn *i)
 {
 	u32 want = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
 
-	if ((c->gdbg.flags & want) == want)
+	if ((c->gdbg.flags & want) == want) {
+		c->dbg_exit.int3_rip = c->rip;
+		c->dbg_exit.int3_next = c->next_rip;
 		debug_exit(c, EX_BP, 0);
+	}
 	event_deliver(c, EX_BP, EVENT_SOFT_EXC, false, 0, c->next_rip);
 }
 

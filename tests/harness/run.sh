@@ -8,7 +8,7 @@
 # KVM_REFEREE=1), regress/NAME, debug/NAME (the library's debug build), cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP,
 # boot/MACHINE, vfio/MODE.
 # A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
-# Tests of what guests see (api, guest, hostile, smp, xinterface, fuzz) run once more for each engine of $ENGINES: "guest/real [translate]".
+# Tests of what guests see (api, guest, hostile, smp, xinterface, fuzz, qemu) run once more for each engine of $ENGINES: "guest/real [translate]".
 # A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.
 # Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES,
 # ENGINES (interp translate; empty for the default engine alone).
@@ -62,7 +62,7 @@ run()
 {
 	run_one "$@"
 	case $1 in
-	api/* | guest/* | hostile/* | smp/* | xinterface/* | fuzz/*)
+	api/* | guest/* | hostile/* | smp/* | xinterface/* | fuzz/* | qemu/*)
 		test_name=$1 seconds_allowed=$2
 		shift 2
 		for e in $engines; do
