@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# boot.sh [--kernel=F] [--initrd=F] [--mem=MiB] [--accel=kvm|tcg] [--limit=SECONDS] [--keep-log=F] [--smp=N] [--hotplug] MACHINE...
+# boot.sh [--kernel=F] [--initrd=F] [--mem=MiB] [--accel=kvm|tcg] [--limit=SECONDS] [--keep-log=F] [--smp=N] [--hotplug] [--inject=LIST] MACHINE...
 # Boots kernel and initramfs under usekvm on each machine (q35, pc, microvm, "q35,kernel-irqchip=split", ...) and checks what the
-# guest says. 0: all as wanted; 77: something to run it with is missing; 1: what is wrong is printed, with the end of the console.
+# guest says; with --inject=KIND[=N][,...] (usekvm's) also that each kind happened. 0: all as wanted; 77: something to run it with is missing; 1: what is wrong is printed, with the end of the console.
 . "$(dirname "$0")/common.sh"
-kernel=$cache/kernel/vmlinuz initrd=$cache/initramfs.gz mem=512 accel=${DEMO_ACCEL:-kvm} limit=600 keep= smp=1 hotplug=
+kernel=$cache/kernel/vmlinuz initrd=$cache/initramfs.gz mem=512 accel=${DEMO_ACCEL:-kvm} limit=600 keep= smp=1 hotplug= inject=
 while :; do
 	case $1 in
 	--kernel=*) kernel=${1#*=} ;;
@@ -14,6 +14,7 @@ while :; do
 	--limit=*) limit=${1#*=} ;;
 	--keep-log=*) keep=${1#*=} ;;
 	--smp=*) smp=${1#*=} ;;
+	--inject=*) inject=${1#*=} ;;
 	--hotplug) hotplug=1 ;; # the guest takes CPU 1 off line and back ten times
 	-*) die "unknown option $1" ;;
 	*) break ;;
@@ -33,7 +34,8 @@ for machine in "$@"; do
 	[ -z "$hotplug" ] || append="$append usekvm.hotplug"
 	case $machine in microvm*) append="$append reboot=t" ;; esac
 	cpu=host
-	launcher="$build/usekvm --"
+	launcher="$build/usekvm --" stats=$cache/stats-$$.txt
+	[ -z "$inject" ] || launcher="$build/usekvm --inject=$inject --stats=$stats --"
 	# With several CPUs an AMD guest distrusts a TSC that is not said to be invariant, and QEMU hides that from guests that may migrate.
 	[ "$smp" = 1 ] || cpu=host,migratable=off,+invtsc
 	[ "$accel" = tcg ] && cpu=max launcher=
@@ -63,6 +65,15 @@ for machine in "$@"; do
 		clock=kvm-clock # Linux prefers a TSC that is invariant and the same on all CPUs
 		[ "$smp" = 1 ] || clock=tsc
 		grep -q "usekvm-guest: clocksource $clock" "$console" || say_wrong "the clock source is not $clock"
+	fi
+	if [ -n "$inject" ]; then
+		for kind in eintr wake kick nomem; do
+			case ",$inject" in *",$kind"*) ;; *) continue ;; esac
+			n=$(sed -n "s/^injected_$kind *//p" "$stats" 2>/dev/null)
+			echo "$machine: $kind happened ${n:-0} times"
+			[ "${n:-0}" -gt 0 ] || say_wrong "--inject=$inject does nothing"
+		done
+		rm -f "$stats"
 	fi
 	# What the kernel says of its host CPU's side-channel mitigations (hw-vuln) is not about us.
 	grep -a -E 'Kernel panic|BUG:|WARNING:|unstable|lost tick|stuck for' "$console" | grep -v -e 'bad lines' -e hw-vuln && say_wrong "bad lines on the console"

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 
 #include "api/call.h"
+#include "base/inject.h"
 #include "base/log.h"
 #include "base/sig.h"
 #include "base/string.h"
@@ -187,7 +188,11 @@ long api_ioctl(int fd, u32 request, unsigned long arg)
 		return run(fd, arg);
 	sig_enter(&s, NULL);
 	struct vfile *vf = vfile_get(fd); /* only KVM_RUN can do without the identity check */
+	if (unlikely(inject_on))
+		inject_allow(true);
 	long r = vf ? dispatch(vf, request, arg) : -EBADF;
+	if (unlikely(inject_on))
+		inject_allow(false);
 	if (vf)
 		vfile_put(vf);
 	sig_leave(&s);

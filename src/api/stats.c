@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 
+#include "base/inject.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "devices/device.h"
@@ -59,6 +60,8 @@ static void put_all(struct out *o, const u64 *sum, unsigned vms, unsigned vcpus,
 	for (unsigned i = 0; i < ncounters; i++)
 		if (!is_exit(counters[i].name))
 			put_counter(o, fmt, &counters[i], sum);
+	for (unsigned i = 0; inject_on && i < INJECT_KINDS; i++)
+		put(o, json ? "  \"injected_%s\": %llu,\n" : "injected_%-13s %llu\n", inject_name[i], inject_count(i));
 	if (json)
 		put(o, "%s", "  \"exits\": {", 0);
 	for (unsigned i = 0; i < ncounters; i++) {

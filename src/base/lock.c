@@ -12,9 +12,11 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "base/inject.h"
 #include "base/log.h"
 #include "base/sys.h"
 
+#define EARLY_NS 20000 /* how long a sleep that ends for no reason takes */
 #define SPINS 64 /* critical sections are short; sleeping and waking costs thousands of cycles */
 
 void mutex_init(struct mutex *m, const char *name)
@@ -90,14 +92,19 @@ void mutex_assert_held(const struct mutex *m)
 int futex_wait(u32 *word, u32 val, s64 timeout_ns)
 {
 	struct timespec ts = { 0, 0 };
+	bool early = inject_draw(INJECT_WAKE);
 	long r;
 
+	if (early && (timeout_ns < 0 || timeout_ns > EARLY_NS))
+		timeout_ns = EARLY_NS;
+	else
+		early = false;
 	if (timeout_ns >= 0) {
 		ts.tv_sec = timeout_ns / 1000000000;
 		ts.tv_nsec = timeout_ns % 1000000000;
 	}
 	r = sys6(SYS_futex, (long)word, FUTEX_WAIT_PRIVATE, (long)val, timeout_ns >= 0 ? (long)&ts : 0, 0, 0);
-	return (int)r;
+	return early && r == -ETIMEDOUT ? 0 : (int)r;
 }
 
 void futex_wake(u32 *word, int n)

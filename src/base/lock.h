@@ -21,7 +21,7 @@ bool mutex_trylock(struct mutex *m) hidden;
 void mutex_unlock(struct mutex *m) hidden;
 void mutex_assert_held(const struct mutex *m) hidden;
 
-/* Sleep while *word == val, at most timeout_ns (< 0: for ever). Returns 0, -EAGAIN (value differed), -EINTR or -ETIMEDOUT. */
+/* Sleep while *word == val, at most timeout_ns (< 0: for ever). Returns 0 (also for no reason), -EAGAIN (value differed), -EINTR or -ETIMEDOUT. */
 int futex_wait(u32 *word, u32 val, s64 timeout_ns) hidden;
 void futex_wake(u32 *word, int n) hidden;
 

@@ -23,12 +23,14 @@
 
 #include "base/agent.h"
 #include "base/inject.h"
+#include "base/log.h"
 #include "base/process.h"
 #include "base/sys.h"
 
 #define SLOT_TIMER 0xfffffffeu
 #define SLOT_WAKE 0xffffffffu
 #define NO_DEADLINE (~0ull)
+#define TIMERS_AT_FIRST 64
 
 struct svc_slot {
 	struct svc_watch *watch;
@@ -51,6 +53,7 @@ struct service {
 	u64 armed;        /* what the timerfd is set to */
 	struct svc_timer **heap;
 	unsigned nheap, heap_cap;
+	unsigned timers;  /* that may be in it at once */
 	struct svc_slot *slots;
 	unsigned nslots;
 	struct svc_job *jobs, **jobs_tail;
@@ -113,21 +116,26 @@ static void heap_remove(struct service *s, struct svc_timer *t)
 	heap_down(s, last->pos - 1);
 }
 
-/* False: no memory. The heap never shrinks, so a timer that was armed once while no more were can be armed again. */
-static bool heap_insert(struct service *s, struct svc_timer *t)
+static int heap_grow(struct service *s, unsigned cap)
 {
-	if (s->nheap == s->heap_cap) {
-		unsigned cap = s->heap_cap ? s->heap_cap * 2 : 64;
-		struct svc_timer **h = realloc(s->heap, cap * sizeof(*h));
+	struct svc_timer **h = realloc(s->heap, cap * sizeof(*h));
 
-		if (!h)
-			return false;
-		s->heap = h;
-		s->heap_cap = cap;
+	if (!h)
+		return -ENOMEM;
+	s->heap = h;
+	s->heap_cap = cap;
+	return 0;
+}
+
+/* There is room for each timer that there is (svc_timer_reserve). */
+static void heap_insert(struct service *s, struct svc_timer *t)
+{
+	if (unlikely(s->nheap == s->heap_cap)) {
+		log_error(timer, "a timer without room in the heap");
+		return;
 	}
 	heap_put(s, s->nheap++, t);
 	heap_up(s, s->nheap - 1);
-	return true;
 }
 
 /* ---- waking and waiting ---- */
@@ -182,6 +190,20 @@ static void wait_idle(struct service *s, const void *what)
 
 /* ---- timers ---- */
 
+/* Rooms are not given back: a timer ends with its VM, or with the call that failed to make its owner. */
+int svc_timer_reserve(struct service *s)
+{
+	int r = 0;
+
+	mutex_lock(&s->lock);
+	if (s->timers == s->heap_cap)
+		r = heap_grow(s, s->heap_cap * 2);
+	if (!r)
+		s->timers++;
+	mutex_unlock(&s->lock);
+	return r;
+}
+
 void svc_timer_init(struct svc_timer *t, void (*fn)(struct svc_timer *))
 {
 	t->fn = fn;
@@ -207,8 +229,7 @@ static void timer_set_locked(struct service *s, struct svc_timer *t, u64 deadlin
 			heap_up(s, t->pos - 1);
 	} else {
 		t->deadline = deadline;
-		if (!heap_insert(s, t))
-			return;
+		heap_insert(s, t);
 	}
 	/* A later deadline than the one armed needs no wake-up: the thread finds nothing to do and re-arms. */
 	if (deadline < s->armed && !on_thread(s))
@@ -360,6 +381,17 @@ static void run_watch(struct service *s, const struct epoll_event *ev)
 	call_out_end(s);
 }
 
+/* Watches that epoll has not named, by chance: as if somebody else had emptied the descriptor meanwhile. */
+static void run_idle_watches(struct service *s)
+{
+	for (unsigned i = 0; i < s->nslots && !s->stop; i++) {
+		struct epoll_event ev = { .events = EPOLLIN, .data.u64 = (u64)s->slots[i].gen << 32 | i };
+
+		if (s->slots[i].watch && inject_draw(INJECT_WAKE))
+			run_watch(s, &ev);
+	}
+}
+
 /* ---- calls ---- */
 
 void svc_call(struct service *s, void (*fn)(void *arg), void *arg)
@@ -433,10 +465,12 @@ static void *service_main(void *arg)
 		run_timers(s);
 		arm_timerfd(s);
 		mutex_unlock(&s->lock);
-		n = sys6(SYS_epoll_wait, s->epfd, (long)ev, ARRAY_SIZE(ev), -1, 0, 0);
+		n = sys6(SYS_epoll_wait, s->epfd, (long)ev, ARRAY_SIZE(ev), inject_draw(INJECT_WAKE) ? 1 : -1, 0, 0);
 		mutex_lock(&s->lock);
 		for (long i = 0; i < n && !s->stop; i++)
 			run_watch(s, &ev[i]);
+		if (unlikely(inject_on))
+			run_idle_watches(s);
 	}
 	run_jobs(s);
 	u32 *ended = s->ended;
@@ -510,8 +544,9 @@ int service_start(struct service **out, const char *name)
 	s->jobs_tail = &s->jobs;
 	for (unsigned i = 0; i + 1 < sizeof(s->name) && name[i]; i++)
 		s->name[i] = name[i];
-	struct start a = { s, 0 };
-	agent_call(start_by_agent, &a);
+	struct start a = { s, heap_grow(s, TIMERS_AT_FIRST) };
+	if (!a.result)
+		agent_call(start_by_agent, &a);
 	if (a.result) {
 		service_free(s);
 		return a.result;

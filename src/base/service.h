@@ -22,6 +22,8 @@ struct service;
 
 int service_start(struct service **out, const char *name) hidden; /* 0 or -errno */
 void service_stop(struct service *s) hidden;                      /* waits for its end; not from a callback */
+/* Room for one more timer of this service, or -ENOMEM: setting one has no way to fail. */
+int svc_timer_reserve(struct service *s) hidden;
 void svc_timer_init(struct svc_timer *t, void (*fn)(struct svc_timer *)) hidden;
 void svc_timer_set(struct service *s, struct svc_timer *t, u64 deadline_ns) hidden; /* ~0: cancel (fn may be running) */
 void svc_timer_cancel_sync(struct service *s, struct svc_timer *t) hidden;          /* fn is not running after it */

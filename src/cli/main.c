@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/inject.h"
 #include "usekvm/usekvm.h"
 
 #define EXIT_USAGE 2
@@ -29,6 +30,9 @@ static const char help[] =
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
 	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
+	"  --inject=LIST     faults by chance, to try COMMAND with: eintr (KVM_RUN returns it without a signal), wake (sleeps end\n"
+	"                    early), kick (kicks are seen late), nomem (ioctls lack memory); KIND=N: once in N places;\n"
+	"                    seed=S, delay=US (of kicks); --stats has the counts. Example: --inject=eintr=20,kick,seed=3\n"
 	"  --perf-map[=FILE] write /tmp/perf-PID.map, for perf to name the guest's code; FILE: the guest's System.map\n"
 	"  --host-cpuid      COMMAND's CPUID instructions show no VMX or SVM that the host's CPU lacks\n"
 	"  --plugin=FILE.so[,ARGS]\n"
@@ -52,7 +56,7 @@ void complain(const char *fmt, ...)
 }
 
 struct options {
-	const char *engine, *log, *stats, *perf_map, *host_cpuid;
+	const char *engine, *log, *stats, *perf_map, *host_cpuid, *inject;
 	char *plugins; /* as USEKVM_PLUGINS has them: one a line, FILE[,ARGS] */
 };
 
@@ -130,6 +134,8 @@ static int parse(int argc, char **argv, struct options *o)
 			o->log = v;
 		else if ((v = value_of(arg, "--stats", true)))
 			o->stats = *v ? v : "-";
+		else if ((v = value_of(arg, "--inject", false)))
+			o->inject = v;
 		else if (!strcmp(arg, "--host-cpuid"))
 			o->host_cpuid = "1";
 		else if ((v = value_of(arg, "--perf-map", true))) {
@@ -147,6 +153,13 @@ static int parse(int argc, char **argv, struct options *o)
 static int check_options(const struct options *o)
 {
 	static const char *const engines[] = { "auto", "interp", "translate", "check" };
+	struct inject_spec faults;
+	const char *bad;
+
+	if (o->inject && inject_parse(o->inject, &faults, &bad)) {
+		complain("--inject: not understood at '%s': eintr, wake, kick, nomem (each with =N), seed=S, delay=US", bad);
+		return -1;
+	}
 
 	for (size_t k = 0; o->engine && k < sizeof(engines) / sizeof(engines[0]); k++)
 		if (!strcmp(o->engine, engines[k]))
@@ -217,6 +230,7 @@ int main(int argc, char **argv)
 		return EXIT_CANNOT;
 	}
 	set("USEKVM_ENGINE", o.engine);
+	set("USEKVM_INJECT", o.inject);
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);
 	set("USEKVM_PERF_MAP", o.perf_map);

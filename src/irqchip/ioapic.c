@@ -315,10 +315,12 @@ void ioapic_set_locked(struct irqchip *c, const struct kvm_ioapic_state *s)
 int ioapic_create(struct irqchip *c)
 {
 	struct ioapic *io = calloc(1, sizeof(*io));
-	int r;
+	int r = c->svc ? svc_timer_reserve(c->svc) : 0;
 
-	if (!io)
+	if (!io || r) {
+		free(io);
 		return -ENOMEM;
+	}
 	io->dev.ops = &ioapic_ops;
 	io->chip = c;
 	io->base = IOAPIC_DEFAULT_BASE;

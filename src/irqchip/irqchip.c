@@ -78,8 +78,10 @@ int irqchip_split(struct irqchip *c, u32 pins)
 
 int irqchip_add_lapic(struct irqchip *c, struct lapic *l)
 {
-	int r = 0;
+	int r = c->svc ? svc_timer_reserve(c->svc) : 0;
 
+	if (r)
+		return r;
 	mutex_lock(&c->lock);
 	if (c->nlapics >= MAX_LAPICS) {
 		r = -EINVAL;

@@ -346,8 +346,11 @@ int pit_create(struct irqchip *c, const struct kvm_pit_config *cfg)
 	if (!c->kernel)
 		return -ENOENT;
 	p = calloc(1, sizeof(*p));
-	if (!p)
+	r = c->svc ? svc_timer_reserve(c->svc) : 0;
+	if (!p || r) {
+		free(p);
 		return -ENOMEM;
+	}
 	p->dev.ops = &pit_ops;
 	p->chip = c;
 	p->reinject = true;

@@ -10,11 +10,14 @@
  */
 #include "kvm/kvm.h"
 
+#include "base/inject.h"
 #include "cpu/cpuid.h"
 
 void vcpu_kick(struct kvm_vcpu *v, u32 bits)
 {
+	inject_slow_kick();
 	cpu_request(&v->cpu, bits);
+	inject_slow_kick();
 	if (__atomic_load_n(&v->sleeping, __ATOMIC_SEQ_CST))
 		futex_wake(&v->cpu.requests, 1);
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 
+#include "base/inject.h"
 #include "base/log.h"
 #include "base/process.h"
 #include "base/string.h"
@@ -73,6 +74,7 @@ u32 vcpu_process_requests(struct kvm_vcpu *v)
 		qsbr_quiesce(&v->kvm->qsbr, &v->reader);
 		if (!(__atomic_load_n(&c->requests, __ATOMIC_SEQ_CST) & ~(u32)CPU_REQ_CODE))
 			return all;
+		inject_slow_kick();
 		u32 req = __atomic_fetch_and(&c->requests, CPU_REQ_CODE, __ATOMIC_SEQ_CST);
 		all |= req;
 		if (req & CPU_REQ_TLB_FLUSH)
@@ -446,7 +448,10 @@ static int run_loop(struct kvm_vcpu *v, struct vcpu_sig *s)
 
 	for (;;) {
 		u32 req = vcpu_process_requests(v);
+		bool forced = inject_draw(INJECT_EINTR);
 
+		if (forced)
+			req |= CPU_REQ_KICK;
 		if (unlikely(req && answer_pending(v))) {
 			r = handle_exit(v, interp_complete(c));
 			if (r <= 0)
@@ -464,7 +469,7 @@ static int run_loop(struct kvm_vcpu *v, struct vcpu_sig *s)
 			return 0;
 		}
 		if (unlikely(req & CPU_REQ_KICK)) {
-			if (s->sig.interrupted)
+			if (s->sig.interrupted || forced)
 				return intr(v);
 			if (v->run->immediate_exit)
 				return -EINTR;
@@ -497,6 +502,10 @@ static int wait_for_init(struct kvm_vcpu *v, struct vcpu_sig *s)
 {
 	if (v->run->immediate_exit)
 		return -EINTR;
+	if (inject_draw(INJECT_EINTR))
+		return intr(v);
+	if (inject_draw(INJECT_WAKE))
+		return -EAGAIN;
 	int r = vcpu_block(v, s);
 	vcpu_accept_events(v);
 	return r < 0 ? intr(v) : -EAGAIN;

@@ -58,7 +58,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 	const char *spec = getenv("USEKVM_LOG"), *file = getenv("USEKVM_LOG_FILE");
 	const char *engine = getenv("USEKVM_ENGINE"), *stats = getenv("USEKVM_STATS"), *bad = NULL;
 	const char *perf_map = getenv("USEKVM_PERF_MAP"), *cache = getenv("USEKVM_CODE_CACHE");
-	const char *drop = getenv("USEKVM_TLB_DROP"), *first = getenv("USEKVM_CHECK_FIRST");
+	const char *drop = getenv("USEKVM_TLB_DROP"), *first = getenv("USEKVM_CHECK_FIRST"), *inject = getenv("USEKVM_INJECT");
+	struct inject_spec faults;
 	int saved = errno;
 
 	if (file && *file && log_set_file(file) < 0)
@@ -81,6 +82,10 @@ static __attribute__((constructor)) void usekvm_start(void)
 		process_tlb_drop = (u32)strtoul(drop, NULL, 0);
 	if (first)
 		process_check_first = (u32)strtoul(first, NULL, 0);
+	if (inject && *inject && inject_parse(inject, &faults, &bad) < 0)
+		log_error(preload, "USEKVM_INJECT: not understood at '%s' (want KIND[=N][,...])", bad);
+	else if (inject && *inject)
+		inject_start(&faults);
 	for (size_t i = 0; stats && stats[i] && i < sizeof(stats_dest) - 1; i++)
 		stats_dest[i] = stats[i];
 	pthread_atfork(NULL, NULL, in_child);

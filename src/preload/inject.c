@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Debug builds: the heap as libusekvm.so calls it (the linker's --wrap, see meson.build), with base/inject.h's failures and counts; and what
- * a test program finds with dlsym() to make use of them (tests/debug/walk.h).
+ * The heap as libusekvm.so calls it (the linker's --wrap, see meson.build), with base/inject.h's failures and counts; and, in debug builds, what
+ * a test program finds with dlsym() to make use of them (tests/debug/walk.h). Programs that link libusekvm.a have the C library's heap itself.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +9,6 @@
 #include "base/inject.h"
 #include "preload/preload.h"
 
-#ifdef USEKVM_DEBUG
 extern void *__real_malloc(size_t n);
 extern void *__real_calloc(size_t n, size_t size);
 extern void *__real_realloc(void *p, size_t n);
@@ -66,6 +65,7 @@ hidden void __wrap_free(void *p)
 	__real_free(p);
 }
 
+#ifdef USEKVM_DEBUG
 EXPORT int usekvm_inject(unsigned n)
 {
 	return inject_arm(n);

@@ -191,6 +191,9 @@ if [ -z "$NO_BOOT" ]; then
 	done
 	# Two CPUs, of which one goes off line and back; tools/boot-all.sh has 4 and 64.
 	run boot/q35,smp=2 900 "$src/tools/boot.sh" --smp=2 --hotplug q35
+	# What a kernel may do at any time and seldom does.
+	run boot/inject 900 "$src/tools/boot.sh" --smp=2 --hotplug --inject=eintr,wake,kick q35
+	run boot/inject-microvm 900 "$src/tools/boot.sh" --inject=eintr=10,wake=3,kick=10,delay=300,seed=2 microvm,kernel-irqchip=split
 	# Each instruction of a boot by both engines, twenty times and then now and then. A difference stops the guest for good.
 	run boot/check 900 env USEKVM_ENGINE=check USEKVM_CHECK_FIRST=20 "$src/tools/boot.sh" --limit=300 microvm,kernel-irqchip=on
 	# The KVM-VFIO device in a guest of QEMU's emulator that has the real driver and an IOMMU.

@@ -69,6 +69,7 @@ static void test_order(void **state)
 
 	sequence = 0;
 	for (unsigned i = 0; i < 50; i++) {
+		assert_int_equal(svc_timer_reserve(svc), 0);
 		svc_timer_init(&p[i].t, probe_fn);
 		svc_timer_set(svc, &p[i].t, base + ((i * 37) % 50) * MS / 2);
 	}
@@ -83,7 +84,9 @@ static void test_move_and_cancel(void **state)
 {
 	struct probe a = { 0 }, b = { 0 };
 
+	assert_int_equal(svc_timer_reserve(svc), 0);
 	svc_timer_init(&a.t, probe_fn);
+	assert_int_equal(svc_timer_reserve(svc), 0);
 	svc_timer_init(&b.t, probe_fn);
 	svc_timer_set(svc, &a.t, now() + 3600000 * MS);
 	svc_timer_set(svc, &b.t, now() + 300 * MS); /* long enough for a busy host to run a's first */
@@ -116,6 +119,7 @@ static void test_cancel_waits(void **state)
 {
 	struct svc_timer t;
 
+	assert_int_equal(svc_timer_reserve(svc), 0);
 	svc_timer_init(&t, slow_fn);
 	svc_timer_set(svc, &t, now());
 	assert_true(wait_for(&slow_state, 1));
@@ -201,6 +205,7 @@ static void test_start_stop(void **state)
 		struct probe p = { 0 };
 
 		assert_int_equal(service_start(&s, "a name that is too long"), 0);
+		assert_int_equal(svc_timer_reserve(s), 0);
 		svc_timer_init(&p.t, probe_fn);
 		svc_timer_set(s, &p.t, now() + 1000 * MS);
 		service_stop(s);
