@@ -354,7 +354,6 @@ struct translate;
 #define CPU_TLB_PROTECTED 16u
 #define CPU_TLB_LARGE 256u
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
-#define CPU_GUESSES 65535u /* their numbers have 16 bits */
 
 struct cpu {
 	u8 x_stack[CPU_XSTACK] aligned(64);
@@ -463,7 +462,6 @@ struct cpu {
 	u16 xid_used[2][CPU_XID_LIST]; /* which are not 0: of pages that are not global, and that are */
 	u32 nxid[2];
 	void *jc[CPU_SPACES][1u << CPU_JC_BITS];
-	u16 guess[CPU_GUESSES];     /* the TLB entry that an access used last, in 8 bytes from the table's start */
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;
 	u64 xstat[XS_COUNT];

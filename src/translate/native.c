@@ -36,6 +36,7 @@ struct xl {
 	bool in_reg, in_slot;
 	u8 fpu_checked;   /* needs that were found fulfilled */
 	u8 spans_ok;      /* those that were looked up: their addresses are in cpu.x_span */
+	u64 hint;         /* where the access may be that is being looked up: for a guess */
 	u8 t1, t1_next;   /* index + 1 of the span whose address is in T1: before this instruction, after it */
 	unsigned ncold;
 	struct cold cold[UNIT_MAX_INSNS * 4];
@@ -202,11 +203,13 @@ static void linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOpera
 {
 	struct xea ea = operand_ea(x, ti, m);
 	bool w = ti->d.z.address_width == 64;
+	unsigned s = seg_of(m);
+	int b = stub_gpr(m->mem.base), i = stub_gpr(m->mem.index);
 
 	asm_rm(&x->a, w, 0x8d, REG_T1, ea);
-	unsigned s = seg_of(m);
 	if (s >= S_FS)
 		asm_rm(&x->a, true, 0x03, REG_T1, seg_base(s));
+	x->hint = (b < 0 ? 0 : x->c->gpr[b]) + (i < 0 ? 0 : x->c->gpr[i] * m->mem.scale) + (u64)m->mem.disp.value + (s >= S_FS ? x->c->seg[s].base : 0);
 }
 
 static s32 tlb_at(const struct xl *x, unsigned field)
@@ -214,6 +217,7 @@ static s32 tlb_at(const struct xl *x, unsigned field)
 	return CTX(tlbs) + (s32)(x->idx * CPU_TLB_SIZE * sizeof(struct cpu_tlbe) + field);
 }
 #define TAG(write) ((write) ? offsetof(struct cpu_tlbe, wtag) : offsetof(struct cpu_tlbe, rtag))
+#define HOST(write) ((write) ? offsetof(struct cpu_tlbe, whost) : offsetof(struct cpu_tlbe, host))
 
 static u32 span_site(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write)
 {
@@ -231,54 +235,95 @@ static u32 span_site(struct xl *x, const struct tinsn *ti, const struct share *s
 }
 
 /* T2: the place of T1's entry in the TLB, in 8 bytes. */
-#define ENTRY_OF_T1 14
 static void entry_of_t1(struct asmb *a)
 {
 	asm_mov(a, REG_T2, REG_T1);
 	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, PAGE_SHIFT - 2); /* shr */
 	asm_ri(a, false, 4, REG_T2, (CPU_TLB_SIZE - 1) << 2);
 }
-void x_guess_no_more(u8 *p)
-{
-	struct asmb a = { p };
-	entry_of_t1(&a);
-}
-_Static_assert(sizeof(struct cpu_tlbe) == 32 && CPU_TLB_SIZE << 2 <= 65536, "in 8 bytes, in 16 bits");
+_Static_assert(sizeof(struct cpu_tlbe) == 32, "in 8 bytes, by shifts");
 
-static struct xea guess_at(u32 guess)
+/* From T1, linear, to the offset in the page if e's tag is this one; the jump if not, or if the access runs out of the page. */
+static u8 *compare_tag(struct asmb *a, struct xea e, s32 table, unsigned size, bool write)
 {
-	return xea_ctx(CTX(guess) + (s32)(2 * (guess - 1)));
+	e.disp += table + (s32)TAG(write);
+	asm_rm(a, true, 0x33, REG_T1, e);
+	asm_ri(a, true, 7, REG_T1, (s32)(PAGE_SIZE - size));
+	return asm_jump(a, CC_A);
 }
+
+static void add_host(struct asmb *a, struct xea e, s32 table, bool write)
+{
+	e.disp += table + (s32)HOST(write);
+	asm_rm(a, true, 0x03, REG_T1, e);
+}
+
+static const struct xea indexed = { REG_CTX, REG_T2, 3, 0 };
 
 /*
- * T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. In user code, which loops more than the kernel's,
- * the entry is guessed to be that of the last time: what depends on the access then waits for two instructions instead of ten cycles. Only for
- * reads: the tag of an empty entry is proof against them alone (cpu_tlb_none()), as writes may find an entry that may be read but not written.
+ * Guesses. In user code, which loops more than the kernel's, the entry is in the instructions: that which the access used last. What depends on it
+ * then waits for two instructions instead of ten cycles, and the code is shorter by a third. Both tags and host pages of an entry that is
+ * not there are proof against addresses that are not its own (cpu_tlb_none()).
  */
+static struct xea guessed(u32 n)
+{
+	return xea_ctx((s32)(n * sizeof(struct cpu_tlbe)));
+}
+_Static_assert(CTX(tlbs) > 127 && MMU_USER == 0, "the two displacements have 32 bits");
+
+void x_guess(struct translate *t, struct site *s, u32 n)
+{
+	s32 e = CTX(tlbs) + guessed(n).disp, tag = e + (s32)TAG(s->write), host = e + (s32)HOST(s->write);
+
+	memcpy(t->rw + s->entry + 4, &tag, 4); /* behind REX, opcode, ModRM and SIB */
+	memcpy(t->rw + s->hit - 4, &host, 4);
+	s->guess = (u16)(n + 1);
+}
+
+/* The site is wrong too often: from now on it looks up, out of line. Room: GUESS_MAX. */
+void x_guess_no_more(struct translate *t, struct site *s)
+{
+	struct asmb asmb = { t->rw + t->pos }, *a = &asmb;
+	u8 *start = a->p, *away, *jump = t->rw + s->hit - 12, *cold;
+	s32 rel, table = CTX(tlbs);
+
+	memcpy(&rel, jump, 4);
+	cold = jump + 4 + rel;
+	entry_of_t1(a);
+	away = compare_tag(a, indexed, table, s->size, s->write);
+	add_host(a, indexed, table, s->write);
+	asm_jump_to(a, CC_ALWAYS, t->rw + s->hit);
+	asm_patch(away, a->p);
+	if (s->spans) { /* cold_span() looks at T1 first */
+		asm_ri(a, true, 7, REG_T1, PAGE_SIZE);
+		asm_jump_to(a, 2, cold); /* jb */
+		cold = t->rw + s->next;
+	}
+	asm_rm(a, true, 0x33, REG_T1, (struct xea){ REG_CTX, REG_T2, 3, table + (s32)TAG(s->write) });
+	asm_jump_to(a, CC_ALWAYS, cold);
+	t->pos = (u32)ALIGN_UP((u64)(a->p - t->rw), 16);
+	t->rw[s->entry] = 0xe9;
+	asm_patch(t->rw + s->entry + 1, start);
+	s->guess = 0;
+}
+
+/* T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. */
 static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
-	s32 tag = tlb_at(x, TAG(write));
-	struct xea e = { REG_CTX, REG_T2, 3, tag };
-	bool may = x->u->user && !write && !x->t->check;
-	u32 guess = may && x->t->nguesses < CPU_GUESSES ? ++x->t->nguesses : 0;
-
-	x->t->sites[site].guess = (u16)guess;
-	x->t->sites[site].entry = here(x);
-	if (guess) {
-		u8 *look_up = a->p + ENTRY_OF_T1; /* may come here in its place */
-		asm_rm(a, false, 0x1b7, REG_T2, guess_at(guess)); /* movzx */
-		asm_nop(a, (unsigned)(look_up - a->p));
-	} else {
-		entry_of_t1(a);
-	}
-	asm_rm(a, true, 0x33, REG_T1, e);                     /* xor T1, tag: the offset in the page, if it is this one */
-	asm_ri(a, true, 7, REG_T1, (s32)(PAGE_SIZE - size));
-	struct cold *c = add_cold(x, SITE_MEM, site, asm_jump(a, CC_A));
-	c->undo = tag;
-	e.disp = tlb_at(x, offsetof(struct cpu_tlbe, host));
-	asm_rm(a, true, 0x03, REG_T1, e);
+	bool guess = x->u->user && !x->t->check;
+	u32 n = (u32)(x->hint >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
+	struct xea e = guess ? guessed(n) : indexed;
+	s32 table = tlb_at(x, 0);
 	struct site *s = &x->t->sites[site];
+
+	if (!guess)
+		entry_of_t1(a);
+	s->entry = here(x);
+	s->guess = guess ? (u16)(n + 1) : 0;
+	struct cold *c = add_cold(x, SITE_MEM, site, compare_tag(a, e, table, size, write));
+	c->undo = guess ? 0 : table + (s32)TAG(write);
+	add_host(a, e, table, write);
 	s->hit = here(x);
 	s->size = (u16)size;
 	s->write = write;
@@ -290,8 +335,6 @@ static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, boo
 {
 	return translate_as(x, new_site(x, ti, SITE_MEM), size, write, seg);
 }
-_Static_assert(sizeof(struct cpu_tlbe) == 32, "the index is shifted by 5");
-
 /* The same for an address that is known: its entry is known too. */
 static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigned size, bool write)
 {
@@ -309,7 +352,7 @@ static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigne
 		asm_rm(a, true, 0x3b, REG_T1, xea_ctx(tlb_at(x, TAG(write)) + entry));
 	}
 	add_cold(x, SITE_MEM, site, asm_jump(a, CC_NE));
-	asm_load(a, REG_T1, xea_ctx(tlb_at(x, offsetof(struct cpu_tlbe, host)) + entry));
+	asm_load(a, REG_T1, xea_ctx(tlb_at(x, HOST(write)) + entry));
 	asm_ri(a, true, 0, REG_T1, (s32)(la & ~PAGE_MASK));
 	s->hit = here(x);
 	s->size = (u16)size;
@@ -335,6 +378,7 @@ static u32 shared(struct xl *x, const struct tinsn *ti, const struct share *sh, 
 	}
 	give_up_flags(x, live);
 	asm_lea(a, REG_T1, xea_base(in_host(x, sh->base, REG_T1), sp->lo - sh->off));
+	x->hint = x->c->gpr[sh->base] + (u64)(s64)(sp->lo - sh->off);
 	u32 site = span_site(x, ti, sh, size, write);
 	translate_as(x, site, sp->bytes, sp->write, seg);
 	x->cold[x->ncold - 1].plain = new_site(x, ti, SITE_LINK);
@@ -647,6 +691,7 @@ static u32 push_room(struct xl *x, const struct tinsn *ti, u16 live, s32 *disp)
 		return shared(x, ti, &ti->stack, 8, true, S_SS, live, disp);
 	give_up_flags(x, live);
 	asm_rm(&x->a, x->word == 8, 0x8d, REG_T1, xea_base(HOME_SP, -(s32)x->word));
+	x->hint = x->c->gpr[R_SP] - x->word;
 	return translate_t1(x, ti, x->word, true, S_SS);
 }
 
@@ -658,6 +703,7 @@ static u32 popped(struct xl *x, const struct tinsn *ti, unsigned base, u16 live,
 		return shared(x, ti, &ti->stack, 8, false, S_SS, live, disp);
 	give_up_flags(x, live);
 	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, base);
+	x->hint = x->c->gpr[base == HOME_SP ? R_SP : R_BP];
 	return translate_t1(x, ti, x->word, false, S_SS);
 }
 
@@ -1154,6 +1200,7 @@ static void cold_span(struct xl *x, struct cold *c)
 	asm_imm(a, REG_T2, c->plain);
 	asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_exit);
 	asm_patch(miss, a->p);
+	x->t->sites[c->site].next = here(x);
 }
 
 static void cold_mem(struct xl *x, struct cold *c)

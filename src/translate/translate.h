@@ -28,7 +28,7 @@
 #define XPAGE_HASH 1024u
 #define XQUICK 1024u
 #define XBYRIP 8192u
-#define XGUESS_APART 4000u /* TSC ticks from one wrong guess to the next that can be afforded */
+#define XGUESS_APART 20000u /* TSC ticks from one wrong guess to the next that can be afforded */
 #define XGUESS_FREE 3u     /* of a site: the first */
 #define XCHAIN 4u /* thunks that share a place in cpu.jc */
 #define XHOT 32u /* runs of a block before it is translated */
@@ -43,14 +43,14 @@ struct site { /* there are many: 48 bytes */
 	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
 	u32 unit;    /* index */
 	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
-	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter. LINK: the jump to patch */
+	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter; MEM, if spans: the way to C. LINK: the jump to patch */
 	union {
 		u32 insn;  /* OP: index of its struct insn */
-		u32 entry; /* MEM: where the place of its TLB entry is found */
+		u32 entry; /* MEM: where T1 is compared */
 	};
 	u16 off;     /* of the instruction in the page */
 	u16 size;    /* MEM: bytes */
-	u16 guess;   /* MEM: index + 1 in cpu.guess; 0: none */
+	u16 guess;   /* MEM: the TLB entry in its instructions, + 1; 0: it looks it up */
 	s16 at;      /* MEM, if spans: where in the span the access is that was to be done, of asize bytes, writing if awrite */
 	u8 asize;
 	u8 kind;
@@ -144,7 +144,7 @@ struct translate {
 	u8 *rw, *rx;
 	u32 pos, limit;
 	u32 first;               /* after the thunks */
-	u32 nunits, nsites, nmarks, ninsns, npages, nguesses;
+	u32 nunits, nsites, nmarks, ninsns, npages;
 	u32 generation;          /* bumped when everything is dropped */
 	u32 t_enter, t_exit, t_leave, t_mem, t_op, t_ind; /* thunks */
 	struct insn dummy;       /* what cpu.cur is while a unit's access is looked at */
@@ -176,7 +176,9 @@ void x_share(struct translate *t, unsigned n) hidden;
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* the address is a 64-bit register and a displacement */
 bool x_looked_up_alone(const struct tinsn *ti) hidden;
-void x_guess_no_more(u8 *at) hidden; /* a site's `entry` */
+#define GUESS_MAX 96u
+void x_guess(struct translate *t, struct site *s, u32 n) hidden; /* TLB entry */
+void x_guess_no_more(struct translate *t, struct site *s) hidden;
 struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
 
 /* thunk.c */

@@ -51,7 +51,7 @@ static void drop(struct cpu *c)
 		t->limit = MIN(t->limit, t->first + MIN(process_code_cache, XCODE_MIN) + UNIT_MAX_BYTES + THUNK_MAX);
 	t->generation++;
 	t->pos = t->first;
-	t->nunits = t->nmarks = t->ninsns = t->npages = t->nguesses = 0;
+	t->nunits = t->nmarks = t->ninsns = t->npages = 0;
 	/* What comes out of a direct jump to another page says the last indirect one's number. No such jump was made in what comes now. */
 	t->sites[0] = (struct site){ .kind = SITE_IND };
 	t->nsites = 1;
@@ -498,18 +498,21 @@ static bool afford(struct translate *t)
 /* The access was not to the page of last time. NULL: nor to one that the TLB has. */
 static void *guess_again(struct cpu *c, u64 la, struct site *s)
 {
+	struct translate *t = c->tr;
 	u32 n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
 
-	c->guess[s->guess - 1] = (u16)(n << 2);
+	if (s->guess == n + 1)
+		return NULL;
+	if (s->wrong < XGUESS_FREE || afford(t)) {
+		s->wrong += s->wrong < XGUESS_FREE;
+		x_guess(t, s, n);
+		code_serialize();
+	} else if (t->pos + GUESS_MAX <= t->limit) {
+		x_guess_no_more(t, s);
+		code_serialize();
+	}
 	if (!in_tlb(c, la, s->write) || (la & ~PAGE_MASK) + s->size > PAGE_SIZE)
 		return NULL;
-	if (s->wrong < XGUESS_FREE) {
-		s->wrong++;
-	} else if (!afford(c->tr)) {
-		x_guess_no_more(c->tr->rw + s->entry);
-		code_serialize();
-		s->guess = 0;
-	}
 	return (u8 *)c->tlb[n].host + (la & ~PAGE_MASK);
 }
 
@@ -521,6 +524,8 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	void *p = NULL;
 
 	if (s->guess) {
+		const struct cpu_tlbe *e = &c->tlb[s->guess - 1];
+		la ^= s->write ? e->wtag : e->rtag;
 		c->x_ret = (u64)guess_again(c, la, s);
 		if (c->x_ret)
 			return (u64)x_rx(t, s->hit);

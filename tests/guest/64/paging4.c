@@ -80,6 +80,27 @@ static void plain(void)
 	pf("WP on again", wr(ADDR(0)), E_P | E_W);
 }
 
+/*
+ * The same instruction at one page over and over, and then at an address that is not canonical: one that differs from the page's in the highest bits
+ * and one in the middle alone among them, as an engine that remembers pages might mark one that may not be accessed.
+ */
+static void not_canonical(void)
+{
+	for (unsigned bit = 47; bit < 63; bit++)
+		for (ulong flip = 0; flip <= 0x800000; flip += 0x800000) {
+			ulong bad = 1ul << bit | ((ADDR(0) & 0xfff000) ^ flip) | 8;
+			map(0, P | US);
+			for (unsigned k = 0; k < 3; k++)
+				urd(ADDR(0) + k), uwr(ADDR(0) + k);
+			check_exc("user write not canonical, after a read-only page", uwr(bad), GP, 0);
+			map(0, 0);
+			for (unsigned k = 0; k < 3; k++)
+				urd(ADDR(0) + k);
+			check_exc("user read not canonical, after a page not present", urd(bad), GP, 0);
+			check_exc("user write not canonical, after a page not present", (uwr(ADDR(0)), uwr(bad)), GP, 0);
+		}
+}
+
 static void upper(void)
 {
 	map(0, P | RW | US);
@@ -394,6 +415,7 @@ void test(void)
 {
 	plain();
 	upper();
+	not_canonical();
 	bits();
 	nx();
 	reserved();
