@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # boot-all.sh [N]: every machine N times (20), in turn, and the disk image if tools/make-disk.sh has made it. Stops at nothing; ends with
-# "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each.
+# "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each, and N live migrations to and fro and N snapshots on each of three machines.
 . "$(dirname "$0")/common.sh"
 n=${1:-20} pass=0 fail=0
 for i in $(seq 1 "$n"); do
@@ -16,6 +16,14 @@ for i in $(seq 1 "$n"); do
 done
 for smp in 4 64; do
 	if "$top/tools/boot.sh" --smp=$smp --limit=1800 q35; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+done
+for m in q35 q35,kernel-irqchip=split pc; do
+	say "$n migrations and snapshots on $m"
+	if python3 "$top/tests/qemu/migrate.py" --build="$build" --machine=$m --engines=auto,interp,translate --migrations="$n" --snapshots="$n"; then
+		pass=$((pass + 1))
+	else
+		fail=$((fail + 1))
+	fi
 done
 echo "$pass passed, $fail failed"
 [ $fail = 0 ]

@@ -115,6 +115,26 @@ int kvm_get_clock(struct kvm *kvm, struct kvm_clock_data *d)
 	return 0;
 }
 
+/*
+ * A vCPU that does not run would write its page only when it enters the guest. But Linux reads CPU 0's page on every CPU: a vCPU that was quicker would
+ * see the old time, then the new one, which is earlier if the VM stood still in between. One that runs has the request.
+ */
+static void write_clocks_at_rest(struct kvm *kvm)
+{
+	u32 n = load_acquire(&kvm->nvcpus);
+
+	for (u32 i = 0; i < n; i++) {
+		struct kvm_vcpu *v = kvm->vcpus[i];
+
+		if (!mutex_trylock(&v->lock))
+			continue;
+		qsbr_enter(&kvm->qsbr, &v->reader);
+		vcpu_write_clock(v);
+		qsbr_leave(&v->reader);
+		mutex_unlock(&v->lock);
+	}
+}
+
 int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
 {
 	u64 value = d->clock;
@@ -133,6 +153,7 @@ int kvm_set_clock(struct kvm *kvm, const struct kvm_clock_data *d)
 	kvm->clock.offset = (s64)value;
 	mutex_unlock(&kvm->lock);
 	kvm_request_all(kvm, CPU_REQ_CLOCK);
+	write_clocks_at_rest(kvm);
 	return 0;
 }
 

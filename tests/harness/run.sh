@@ -191,6 +191,10 @@ if [ -z "$NO_BOOT" ]; then
 	done
 	# Two CPUs, of which one goes off line and back; tools/boot-all.sh has 4 and 64.
 	run boot/q35,smp=2 900 "$src/tools/boot.sh" --smp=2 --hotplug q35
+	# Live migration and snapshots while two CPUs write and check; from engine to engine. tools/boot-all.sh has more of them.
+	run boot/migrate 300 python3 "$src/tests/qemu/migrate.py" --build="$build" --engines=auto,interp,translate --migrations=3 --snapshots=2
+	run boot/migrate-inject 300 python3 "$src/tests/qemu/migrate.py" --build="$build" --machine=q35,kernel-irqchip=split --migrations=2 --snapshots=0 \
+		--inject=eintr,wake,kick
 	# What a kernel may do at any time and seldom does.
 	run boot/inject 900 "$src/tools/boot.sh" --smp=2 --hotplug --inject=eintr,wake,kick q35
 	run boot/inject-microvm 900 "$src/tools/boot.sh" --inject=eintr=10,wake=3,kick=10,delay=300,seed=2 microvm,kernel-irqchip=split
