@@ -5,7 +5,7 @@
 #   KVM_REFEREE=1 ./test.sh     the API tests on the kernel's /dev/kvm as well; NO_BOOT=1, NO_FUZZ=1 leave those out
 . "$(dirname "$0")/tools/common.sh"
 mkdir -p "$cache"
-need gcc libc6-dev linux-libc-dev meson ninja-build pkg-config libzydis-dev libcmocka-dev qemu-system-x86 busybox-static cpio gdb python3
+need gcc libc6-dev linux-libc-dev meson ninja-build pkg-config libzydis-dev libcmocka-dev qemu-system-x86 busybox-static cpio gdb python3 ovmf
 build_usekvm
 if [ -z "$NO_BOOT" ]; then
 	get_kernel

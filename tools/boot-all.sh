@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# boot-all.sh [N]: every machine N times (20), in turn, and the disk image if tools/make-disk.sh has made it. Stops at nothing; ends with
-# "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each, and N live migrations to and fro and N snapshots on each of three machines.
+# boot-all.sh [N]: every machine N times (20), in turn, UEFI firmware, and the disk images if tools/make-disk.sh has made them. Stops at
+# nothing; ends with "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each, and N live migrations to and fro and N snapshots on
+# each of three machines.
 . "$(dirname "$0")/common.sh"
 n=${1:-20} pass=0 fail=0
 for i in $(seq 1 "$n"); do
@@ -9,9 +10,11 @@ for i in $(seq 1 "$n"); do
 		case $m in microvm) m=microvm,kernel-irqchip=split ;; esac
 		if "$top/tools/boot.sh" "$m"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 	done
-	if [ -f "$cache/disk.img" ]; then
-		if "$top/tools/boot-disk.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
-	fi
+	if "$top/tools/boot-ovmf.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	for efi in '' --efi; do
+		[ -f "$cache/disk${efi:+-efi}.img" ] || continue
+		if "$top/tools/boot-disk.sh" $efi; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	done
 	say "round $i of $n: $pass passed, $fail failed"
 done
 for smp in 4 64; do

@@ -71,6 +71,13 @@ get_kernel()
 	mv "$cache/kernel.new" "$cache/kernel"
 }
 
+# ovmf_firmware DIR: Debian's OVMF, with variables of its own in DIR; QEMU's options for it in $ovmf_options.
+ovmf_firmware()
+{
+	cp /usr/share/OVMF/OVMF_VARS.fd "$1/vars.fd" 2>/dev/null || { echo "skip: no UEFI firmware (Debian: ovmf)"; exit 77; }
+	ovmf_options="-drive if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE.fd -drive if=pflash,format=raw,unit=1,file=$1/vars.fd"
+}
+
 # A bzImage has "HdrS" at 0x202.
 check_kernel()
 {

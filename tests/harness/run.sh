@@ -198,6 +198,10 @@ if [ -z "$NO_BOOT" ]; then
 	# What a kernel may do at any time and seldom does.
 	run boot/inject 900 "$src/tools/boot.sh" --smp=2 --hotplug --inject=eintr,wake,kick q35
 	run boot/inject-microvm 900 "$src/tools/boot.sh" --inject=eintr=10,wake=3,kick=10,delay=300,seed=2 microvm,kernel-irqchip=split
+	# UEFI firmware; a Debian disk by BIOS and by UEFI, which root can make.
+	run boot/ovmf 900 "$src/tools/boot-ovmf.sh"
+	run boot/disk 2400 "$src/tools/boot-disk.sh" --make
+	run boot/disk-efi 2400 "$src/tools/boot-disk.sh" --efi --make
 	# Each instruction of a boot by both engines, twenty times and then now and then. A difference stops the guest for good.
 	run boot/check 900 env USEKVM_ENGINE=check USEKVM_CHECK_FIRST=20 "$src/tools/boot.sh" --limit=300 microvm,kernel-irqchip=on
 	# The KVM-VFIO device in a guest of QEMU's emulator that has the real driver and an IOMMU.
