@@ -455,6 +455,20 @@ static void runtime_bits(const struct cpu *c, u32 leaf, u32 sub, u32 r[4])
 		r[1] = cpuid_xsave_size(c->xcr0 | c->msr.xss, true);
 }
 
+void cpuid_entry_runtime(const struct cpu *c, struct kvm_cpuid_entry2 *e, bool apic, bool no_unhalt)
+{
+	u32 r[4] = { e->eax, e->ebx, e->ecx, e->edx };
+	u32 base = kvm_base(c);
+
+	runtime_bits(c, e->function, e->index, r);
+	e->ebx = r[1];
+	e->ecx = r[2];
+	if (e->function == 1)
+		e->edx = apic ? e->edx | F(APIC) : e->edx & ~F(APIC);
+	if (no_unhalt && base && e->function == base + 1)
+		e->eax &= ~B(KVM_FEATURE_PV_UNHALT);
+}
+
 void cpuid_update_runtime(struct cpu *c)
 {
 	for (unsigned n = 0; n < c->ncpuid; n++) {

@@ -94,6 +94,8 @@ const struct kvm_cpuid_entry2 *cpuid_find(const struct cpu *c, u32 leaf, u32 sub
 
 /* Write the runtime bits (OSXSAVE, OSPKE, xsave sizes) into the stored entries, as KVM_GET_CPUID2 shows them. */
 void cpuid_update_runtime(struct cpu *c) hidden;
+/* An entry as the VMM gives it becomes what this vCPU shows of it now. apic: the LAPIC is enabled; no_unhalt: KVM_FEATURE_PV_UNHALT is hidden. */
+void cpuid_entry_runtime(const struct cpu *c, struct kvm_cpuid_entry2 *e, bool apic, bool no_unhalt) hidden;
 
 /* Take one of KVM's own features (KVM_FEATURE_*) out of the list. */
 void cpuid_hide_kvm_feature(struct cpu *c, unsigned feature) hidden;

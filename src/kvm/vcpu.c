@@ -226,9 +226,21 @@ bool vcpu_pv_has(const struct kvm_vcpu *v, unsigned feature)
 	return !v->pv_enforced || v->cpu.feat[CPUW_KVM_EAX] >> feature & 1;
 }
 
+/* What the guest has switched on since (OSXSAVE, sizes of XSAVE areas, ...) is not the VMM's: QEMU gives a CPU that is plugged in again its first list. */
 static bool same_cpuid(const struct kvm_vcpu *v, const struct kvm_cpuid_entry2 *e, u32 n)
 {
-	return v->cpu.ncpuid == n && (!n || !memcmp(v->cpu.cpuid, e, n * sizeof(*e)));
+	if (v->cpu.ncpuid != n)
+		return false;
+	for (u32 i = 0; i < n; i++) {
+		const struct kvm_cpuid_entry2 *old = &v->cpu.cpuid[i];
+		struct kvm_cpuid_entry2 x = e[i];
+
+		cpuid_entry_runtime(&v->cpu, &x, v->lapic.base & (1u << 11), v->kvm->hlt_in_guest);
+		if (x.function != old->function || x.index != old->index || x.flags != old->flags || x.eax != old->eax || x.ebx != old->ebx ||
+		    x.ecx != old->ecx || x.edx != old->edx)
+			return false;
+	}
+	return true;
 }
 
 void vcpu_update_features(struct kvm_vcpu *v)

@@ -28,6 +28,26 @@ int main(void)
 		CHECK(a->entries[i].function == b->entries[i].function && a->entries[i].eax == b->entries[i].eax);
 	CHECK_OUT(v.vcpu, v.run, 0x10, 0x4b4d564b); /* KVMK */
 	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_IO);
+	/*
+	 * The first list again, after the guest has run and switched things on that CPUID shows: as QEMU does when it plugs a CPU in again. But no other.
+	 */
+	struct kvm_sregs s;
+	struct kvm_xcrs x = {.nr_xcrs = 1, .xcrs = {{.value = 3}}};
+	REQUIRE(ioctl(v.vcpu, KVM_GET_SREGS, &s) == 0);
+	s.cr4 |= 1 << 18; /* OSXSAVE */
+	if (ioctl(v.vcpu, KVM_SET_SREGS, &s) == 0) {
+		CHECK_OK(ioctl(v.vcpu, KVM_SET_XCRS, &x));
+		b->nent = 256;
+		CHECK_OK(ioctl(v.vcpu, KVM_GET_CPUID2, b));
+		CHECK(memcmp(a->entries, b->entries, n * sizeof(a->entries[0])));
+		CHECK_OK(ioctl(v.vcpu, KVM_SET_CPUID2, b));
+	}
+	CHECK_OK(ioctl(v.vcpu, KVM_SET_CPUID2, a));
+	a->entries[1].eax ^= 1;
+	CHECK_ERR(ioctl(v.vcpu, KVM_SET_CPUID2, a), EINVAL);
+	a->entries[1].eax ^= 1;
+	a->nent = n - 1;
+	CHECK_ERR(ioctl(v.vcpu, KVM_SET_CPUID2, a), EINVAL);
 	a->nent = 100000;
 	CHECK_ERR(ioctl(v.vcpu, KVM_SET_CPUID2, a), E2BIG);
 	return kt_end();
