@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# boot-all.sh [N]: every machine N times (20), in turn, UEFI firmware, and the disk images if tools/make-disk.sh has made them. Stops at
+# boot-all.sh [N]: every machine N times (20), in turn, the 32-bit kernels, UEFI firmware, and the disk images if tools/make-disk.sh has made them. Stops at
 # nothing; ends with "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each, and N live migrations to and fro and N snapshots on
 # each of three machines.
 . "$(dirname "$0")/common.sh"
@@ -9,6 +9,9 @@ for i in $(seq 1 "$n"); do
 	for m in q35 pc microvm microvm,kernel-irqchip=on q35,kernel-irqchip=split pc,kernel-irqchip=split; do
 		case $m in microvm) m=microvm,kernel-irqchip=split ;; esac
 		if "$top/tools/boot.sh" "$m"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	done
+	for m in 686-pae 686; do
+		if "$top/tools/boot.sh" --i386=$m q35; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 	done
 	if "$top/tools/boot-ovmf.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 	for efi in '' --efi; do

@@ -60,15 +60,59 @@ get_kernel()
 	real=$(apt-cache depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[0-9].*cloud-amd64.*\)/\1/p' | head -n 1)
 	[ -n "$real" ] || die "apt knows no linux-image-cloud-amd64: is this Debian with its main archive?"
 	(cd "$cache/deb" && apt-get -qq download "$real" >&2) || die "$real could not be downloaded"
-	rm -rf "$cache/kernel.new"
-	mkdir -p "$cache/kernel.new"
-	for d in "$cache"/deb/"${real%-unsigned}"*_amd64.deb; do
-		dpkg-deb -x "$d" "$cache/kernel.new" || die "$d is no Debian package"
+	unpack_kernel kernel "$cache"/deb/"${real%-unsigned}"*_amd64.deb
+}
+
+# unpack_kernel NAME PACKAGE-FILE...: $cache/NAME/vmlinuz, $cache/NAME/lib/modules.
+unpack_kernel()
+{
+	to=$cache/$1
+	shift
+	rm -rf "$to.new"
+	mkdir -p "$to.new"
+	for d in "$@"; do
+		dpkg-deb -x "$d" "$to.new" || die "$d is no Debian package"
 	done
-	mv "$cache"/kernel.new/boot/vmlinuz-* "$cache/kernel.new/vmlinuz" || die "no vmlinuz in $real"
-	[ -d "$cache/kernel.new/lib" ] || mv "$cache/kernel.new/usr/lib" "$cache/kernel.new/lib"
-	rm -rf "$cache/kernel"
-	mv "$cache/kernel.new" "$cache/kernel"
+	mv "$to".new/boot/vmlinuz-* "$to.new/vmlinuz" || die "no vmlinuz in $*"
+	[ -d "$to.new/lib" ] || mv "$to.new/usr/lib" "$to.new/lib"
+	rm -rf "$to"
+	mv "$to.new" "$to"
+}
+
+debian_mirror()
+{
+	sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p; s/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep debian | head -n 1
+}
+
+# apt_i386 COMMAND...: apt-get or apt-cache for Debian 12's 32-bit packages, with lists of its own, and so without root.
+apt_i386()
+{
+	tool=$1
+	shift
+	dir=$cache/apt-i386
+	if [ ! -f "$dir/sources" ]; then
+		mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
+		mirror=$(debian_mirror)
+		echo "deb ${mirror:-http://deb.debian.org/debian} bookworm main" >"$dir/sources"
+	fi
+	"$tool" -qq -o APT::Architecture=i386 -o APT::Architectures=i386 -o Dir::State::lists="$dir/lists" -o Dir::Cache="$dir/cache" \
+		-o Dir::State::status=/dev/null -o Dir::Etc::sourcelist="$dir/sources" -o Dir::Etc::sourceparts=- -o Acquire::Languages=none \
+		-o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false "$@"
+}
+
+# get_kernel_i386 FLAVOUR: Debian's 32-bit kernel in $cache/kernel-FLAVOUR (686-pae, or 686: no PAE), and $cache/busybox-i386.
+get_kernel_i386()
+{
+	[ -f "$cache/kernel-$1/vmlinuz" ] && [ -f "$cache/busybox-i386" ] && return
+	say "fetching Debian's $1 kernel"
+	mkdir -p "$cache/deb"
+	apt_i386 apt-get update >&2 || die "the list of 32-bit packages could not be had"
+	real=$(apt_i386 apt-cache depends "linux-image-$1" | sed -n 's/.*Depends: \(linux-image-[0-9][^ ]*\)/\1/p' | head -n 1)
+	[ -n "$real" ] || die "apt knows no linux-image-$1 for i386"
+	(cd "$cache/deb" && apt_i386 apt-get download "$real" busybox-static >&2) || die "$real and busybox-static could not be downloaded for i386"
+	unpack_kernel "kernel-$1" "$cache/deb/$real"_*_i386.deb
+	dpkg-deb --fsys-tarfile "$cache"/deb/busybox-static_*_i386.deb | tar -xO ./bin/busybox >"$cache/busybox-i386" && chmod 755 "$cache/busybox-i386" ||
+		die "no busybox in busybox-static"
 }
 
 # ovmf_firmware DIR: Debian's OVMF, with variables of its own in DIR; QEMU's options for it in $ovmf_options.

@@ -15,7 +15,7 @@ if [ -n "$efi" ]; then need grub-efi-amd64-bin mtools; else need grub-pc-bin gru
 if [ ! -f "$root/.done" ]; then
 	say "debootstrap (some minutes)"
 	rm -rf "$root"
-	mirror=$(sed -n 's/^deb \(\[[^]]*\] \)\{0,1\}\([^ ]*\) .*/\2/p; s/^URIs: *\([^ ]*\).*/\1/p' /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | head -n 1)
+	mirror=$(debian_mirror)
 	debootstrap --variant=minbase --include=linux-image-cloud-amd64,systemd-sysv,udev,iproute2,isc-dhcp-client,ifupdown \
 		bookworm "$root" ${mirror:+"$mirror"} >"$cache/debootstrap.log" 2>&1 || die "debootstrap failed (.cache/debootstrap.log)"
 	rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/usr/share/doc/* "$root"/usr/share/locale/*

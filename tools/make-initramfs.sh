@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # make-initramfs.sh OUT: a busybox initramfs whose /init prints what the boot tests look for and powers off.
-# Needs busybox-static and cpio. Words on the kernel command line: "usekvm.shell": a shell instead of
+# Needs busybox-static and cpio; BUSYBOX=FILE for another busybox. Words on the kernel command line: "usekvm.shell": a shell instead of
 # the power-off; "usekvm.hotplug": CPU 1 goes off line and comes back ten times.
 set -e
 out=${1:?usage: make-initramfs.sh OUT}
-busybox=$(command -v busybox) || { echo "make-initramfs.sh: error: no busybox: install busybox-static" >&2; exit 1; }
+busybox=${BUSYBOX:-$(command -v busybox)} || { echo "make-initramfs.sh: error: no busybox: install busybox-static" >&2; exit 1; }
 command -v cpio >/dev/null || { echo "make-initramfs.sh: error: no cpio: install cpio" >&2; exit 1; }
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
@@ -47,7 +47,7 @@ if grep -q usekvm.hotplug /proc/cmdline; then
 	done
 	echo "usekvm-guest: hotplug $n of 10"
 fi
-echo "usekvm-guest: bad lines $(dmesg | grep -v 'hw-vuln' | grep -c -i -E 'unstable|lost tick|stuck for|BUG:|WARNING:')"
+echo "usekvm-guest: bad lines $(dmesg | grep -v -e hw-vuln -e 'kernel not compiled with' | grep -c -i -E 'unstable|lost tick|stuck for|BUG:|WARNING:')"
 read up rest </proc/uptime
 echo "usekvm-guest: done at $up s"
 if grep -q usekvm.shell /proc/cmdline; then
