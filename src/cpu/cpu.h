@@ -348,7 +348,7 @@ struct translate;
 #define CPU_XSTACK (64u << 10)
 #define CPU_XID_SLOTS 4096u
 #define CPU_XID_LIST 2048u
-#define CPU_JC_BITS 12u
+#define CPU_JC_BITS 13u
 #define CPU_SPANS 8u
 #define CPU_TLB_WRITERS 4096u
 #define CPU_TLB_PROTECTED 16u

@@ -123,6 +123,14 @@ static inline void asm_jump_to(struct asmb *a, unsigned cc, const u8 *to)
 	asm_patch(asm_jump(a, cc), to);
 }
 
+/* The host's flags from cpu.af. EAX is lost. */
+static inline void asm_load_af(struct asmb *a)
+{
+	asm_rm(a, false, 0x1b7, R_AX, xea_ctx(CTX(af))); /* movzx: it may have been stored by 16 bits */
+	e8(a, 0x04), e8(a, 0x7f);                        /* add al, 0x7f */
+	e8(a, 0x9e);                                     /* sahf */
+}
+
 /* A jump with 8 bits of displacement: JMP eb, JRCXZ e3. */
 static inline u8 *asm_short(struct asmb *a, unsigned opc)
 {

@@ -36,6 +36,7 @@ struct xl {
 	bool in_reg, in_slot;
 	u8 fpu_checked;   /* needs that were found fulfilled */
 	u8 spans_ok;      /* those that were looked up: their addresses are in cpu.x_span */
+	s16 sp_late;      /* what is yet to be added to RSP: see move_sp_late() */
 	u64 hint;         /* where the access may be that is being looked up: for a guess */
 	u8 t1, t1_next;   /* index + 1 of the span whose address is in T1: before this instruction, after it */
 	unsigned ncold;
@@ -66,7 +67,7 @@ static struct cold *add_cold(struct xl *x, enum site_kind k, u32 site, u8 *jump)
 
 static void mark(struct xl *x, const struct tinsn *ti)
 {
-	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg, ti->kind == T_STRING, (ti->d.z.opcode & 0xfe) == 0xa4, false };
+	x->t->marks[x->t->nmarks++] = (struct mark){ here(x), ti->off, x->in_slot || !x->in_reg, ti->kind == T_STRING, (ti->d.z.opcode & 0xfe) == 0xa4, false, x->sp_late };
 	x->u->nmarks++;
 }
 
@@ -79,7 +80,7 @@ static void save_flags(struct xl *x)
 	asm_mov(a, REG_T2, R_AX);
 	e8(a, 0x9f);                              /* lahf */
 	e8(a, 0x0f), e8(a, 0x90), e8(a, 0xc0);    /* seto al */
-	e8(a, 0x0f), e8(a, 0xb7), e8(a, 0xc0);    /* movzx eax, ax: a store of 16 bits would not be forwarded as fast */
+	e8(a, 0x66);                              /* the upper half of af is always 0 */
 	asm_rm(a, false, 0x89, R_AX, xea_ctx(CTX(af)));
 	asm_mov(a, R_AX, REG_T2);
 	x->in_slot = true;
@@ -90,9 +91,7 @@ static void load_flags(struct xl *x)
 	struct asmb *a = &x->a;
 
 	asm_mov(a, REG_T2, R_AX);
-	asm_rm(a, false, 0x8b, R_AX, xea_ctx(CTX(af)));
-	e8(a, 0x04), e8(a, 0x7f); /* add al, 0x7f */
-	e8(a, 0x9e);              /* sahf */
+	asm_load_af(a);
 	asm_mov(a, R_AX, REG_T2);
 	x->in_reg = true;
 }
@@ -139,6 +138,15 @@ static void from_host(struct xl *x, unsigned g, unsigned host)
 		asm_mov(&x->a, x_home[g], host);
 	else
 		asm_store(&x->a, host, xea_ctx(gpr_slot(g)));
+}
+
+/* RSP, by this much and what it lacks: sp_late. */
+static void move_sp(struct xl *x, s32 by)
+{
+	by += x->sp_late;
+	x->sp_late = 0;
+	if (by)
+		asm_rm(&x->a, x->word == 8, 0x8d, HOME_SP, xea_base(HOME_SP, by));
 }
 
 /* ---- guest memory ---- */
@@ -624,6 +632,7 @@ static void interpreted(struct xl *x, const struct tinsn *ti)
 {
 	struct asmb *a = &x->a;
 
+	move_sp(x, 0);
 	if (ti->fread | (ti->live_after & ~ti->fkill))
 		want_slot(x, X86_ARITH);
 	u32 site = new_site(x, ti, SITE_OP);
@@ -648,6 +657,7 @@ static void leave_to(struct xl *x, const struct tinsn *ti, u8 *jump, u64 target,
 	s->backward = target <= ti->rip;
 	s->mmu_idx = (u8)x->idx;
 	s->in_reg = x->in_reg;
+	s->in_slot = x->in_slot;
 	s->dead = !live;
 	s->next = (u32)(jump - x->t->rw);
 	struct cold *c = add_cold(x, SITE_LINK, site, jump);
@@ -673,11 +683,9 @@ static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 		asm_jump_to(a, CC_ALWAYS, x->t->rw + x->t->t_ind);
 		return;
 	}
-	asm_mov(a, REG_T2, REG_T1);
-	asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, XJC_SHIFT); /* the hash of x_jc() */
-	asm_rr(a, true, 0x33, REG_T2, REG_T1);
-	asm_ri(a, false, 4, REG_T2, (1 << CPU_JC_BITS) - 1);
-	struct xea e = { REG_CTX, REG_T2, 3, CTX(jc) + (s32)(x->u->space * sizeof(x->c->jc[0])) };
+	asm_rr(a, false, 0x8b, REG_T2, REG_T1);
+	asm_ri(a, false, 4, REG_T2, ((1 << CPU_JC_BITS) - 1) << XJC_SHIFT); /* x_jc_slot() */
+	struct xea e = { REG_CTX, REG_T2, 3 - XJC_SHIFT, CTX(jc) + (s32)(x->u->space * sizeof(x->c->jc[0])) };
 	asm_rm(a, false, 0xff, 4, e);
 }
 
@@ -707,14 +715,42 @@ static u32 popped(struct xl *x, const struct tinsn *ti, unsigned base, u16 live,
 	return translate_t1(x, ti, x->word, false, S_SS);
 }
 
-static void move_sp(struct xl *x, s32 by)
+/* A row of PUSHes or POPs whose span has been looked up moves RSP at its end. Nothing of it but vanished memory can fault: marks know how much is missing. */
+static void move_sp_late(struct xl *x, const struct tinsn *ti, s32 by)
 {
-	asm_rm(&x->a, x->word == 8, 0x8d, HOME_SP, xea_base(HOME_SP, by));
+	if (ti->stack.group)
+		x->sp_late = (s16)(x->sp_late + by);
+	else
+		move_sp(x, by);
 }
 
-static void push_sp(struct xl *x)
+static bool names_only_gprs(const struct decoded *d)
 {
-	move_sp(x, -(s32)x->word);
+	for (unsigned k = 0; k < d->z.operand_count_visible; k++) {
+		const ZydisDecodedOperand *o = &d->op[k];
+		int g = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? stub_gpr(o->reg.value) : R_AX;
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY || g < 0 || g == R_SP)
+			return false;
+	}
+	return true;
+}
+
+/* Does host code for ti do with an RSP that is not up to date? */
+static bool sp_may_wait(const struct xl *x, const struct tinsn *ti)
+{
+	switch (ti->kind) {
+	case T_NOP: return true;
+	case T_COPY: return names_only_gprs(&ti->d);
+	case T_PUSH:
+	case T_POP:
+		if (!names_only_gprs(&ti->d))
+			return false;
+		break;
+	case T_CALL:
+	case T_RET: break;
+	default: return false;
+	}
+	return ti->stack.group && x->spans_ok & BIT(ti->stack.group - 1);
 }
 
 static void load_word(struct xl *x, unsigned reg, struct xea m)
@@ -752,7 +788,7 @@ static void push_memory(struct xl *x, const struct tinsn *ti)
 	mark(x, ti);
 	asm_load(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
 	store_word(x, REG_T2, xea_base(REG_T1, disp));
-	push_sp(x);
+	move_sp(x, -(s32)x->word);
 	site_next(x, from);
 	site_next(x, to);
 	if (from || !ti->stack.group)
@@ -776,7 +812,7 @@ static void push(struct xl *x, const struct tinsn *ti)
 		mark(x, ti);
 		store_word(x, r, xea_base(REG_T1, disp));
 	}
-	push_sp(x);
+	move_sp_late(x, ti, -(s32)x->word);
 	site_next(x, site);
 }
 
@@ -789,10 +825,13 @@ static void pop(struct xl *x, const struct tinsn *ti)
 	mark(x, ti);
 	if (x_home[g] != REG_NONE && g != R_SP) {
 		load_word(x, x_home[g], xea_base(REG_T1, disp));
-		move_sp(x, (s32)x->word);
+		move_sp_late(x, ti, (s32)x->word);
+	} else if (g != R_SP) {
+		load_word(x, REG_T2, xea_base(REG_T1, disp));
+		move_sp_late(x, ti, (s32)x->word);
+		from_host(x, g, REG_T2);
 	} else {
 		load_word(x, REG_T2, xea_base(REG_T1, disp));
-		move_sp(x, (s32)x->word);
 		from_host(x, g, REG_T2);
 	}
 	site_next(x, site);
@@ -848,7 +887,7 @@ static void call(struct xl *x, const struct tinsn *ti)
 	push_room(x, ti, ti->live, &disp);
 	mark(x, ti);
 	store_imm(x, disp, ti->rip + ti->len);
-	push_sp(x);
+	move_sp(x, -(s32)x->word);
 	leave_always(x, ti, ti->target, ti->live_target);
 }
 
@@ -874,7 +913,7 @@ static void call_indirect(struct xl *x, const struct tinsn *ti)
 	push_room(x, ti, X86_ARITH, &disp);
 	mark(x, ti);
 	store_imm(x, disp, ti->rip + ti->len);
-	push_sp(x);
+	move_sp(x, -(s32)x->word);
 	asm_load(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	leave_indirect(x, ti, -(s64)x->word);
 }
@@ -918,6 +957,7 @@ static void sti_after(struct xl *x, const struct tinsn *last)
 {
 	u32 site = new_site(x, last, SITE_WINDOW);
 
+	move_sp(x, 0);
 	give_up_flags(x, last->live_after);
 	x->t->sites[site].rip = last->rip + last->len;
 	asm_rm(&x->a, false, 0x80, 7, xea_ctx(CTX(ev.want_irq_window))), e8(&x->a, 0);
@@ -1132,6 +1172,8 @@ static void rdtsc(struct xl *x, const struct tinsn *ti)
 
 static void one(struct xl *x, const struct tinsn *ti, bool last_x87)
 {
+	if (x->sp_late && !sp_may_wait(x, ti))
+		move_sp(x, 0);
 	switch (ti->kind) {
 	case T_NOP: x->t1_next = x->t1; return;
 	case T_CLI: cli(x, ti); return;
@@ -1250,7 +1292,25 @@ static void cold_part(struct xl *x, struct cold *c)
 	}
 }
 
-static void head(struct xl *x, u16 live_in)
+/* Are the flags that come in lost to the look-up of an address before anything reads or changes them in the host's register? */
+static bool saved_first(const struct tinsn *in, unsigned n)
+{
+	for (unsigned k = 0; k < n; k++) {
+		const struct tinsn *t = &in[k];
+		if (t->kind == T_JCC || t->kind == T_JMP)
+			return false;
+		if (t->kind != T_COPY && t->kind != T_LEA && t->kind != T_NOP)
+			return true;
+		if (t->kind == T_COPY && x_memory_operand(&t->d))
+			return true;
+		if (t->fread || t->fwrite)
+			return false;
+	}
+	return false;
+}
+
+/* The ways in. */
+static void head(struct xl *x, u16 live_in, bool by_slot)
 {
 	struct unit *u = x->u;
 
@@ -1259,8 +1319,19 @@ static void head(struct xl *x, u16 live_in)
 
 	x->t->sites[site].rip = u->rip;
 	u->start = u->slot = here(x);
+	u->by_slot = by_slot;
 	x->in_reg = true;
 	x->in_slot = false;
+	if (by_slot) {
+		u->flags = here(x);
+		save_flags(x);
+		x->in_reg = false;
+		u->poll = here(x);
+		asm_rm(a, false, 0x83, 7, xea_ctx(CTX(requests))), e8(a, 0);
+		add_cold(x, SITE_POLL, site, asm_jump(a, CC_NE));
+		u->slot = here(x);
+		return;
+	}
 	if (live_in) { /* JRCXZ leaves them alone */
 		load_flags(x);
 		u8 *over = asm_short(a, 0xeb);
@@ -1304,7 +1375,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	else
 		x_share(t, n);
 	*x->u = (struct unit){ .rip = rip, .b = b, .mark = t->nmarks, .live_in = in[0].live, .mmu_idx = c->mmu_idx, .space = (u8)x_space(c), .user = c->cpl == 3, .plain = plain };
-	head(x, in[0].live);
+	head(x, in[0].live, in[0].live && !t->check && saved_first(in, n));
 	/* The last x87 instruction's address, and the last one's operand's, are what can be seen afterwards. */
 	unsigned last_x87 = n, last_x87_mem = n;
 	for (unsigned k = 0; k < n; k++)
@@ -1313,6 +1384,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 			last_x87_mem = x_memory_operand(&in[k].d) ? k : last_x87_mem;
 		}
 	x->spans_ok = x->t1_next = 0;
+	x->sp_late = 0;
 	for (unsigned k = 0; k < n; k++) {
 		in[k].host = here(x);
 		x->t1 = x->t1_next;
@@ -1321,6 +1393,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 		if (k && in[k - 1].kind == T_STI)
 			sti_after(x, &in[k]);
 	}
+	move_sp(x, 0);
 	if (fall)
 		leave_always(x, &in[n - 1], (in[n - 1].rip + in[n - 1].len) & (c->code_size == 4 ? 0xffffffff : ~0ull), X86_ARITH);
 	in[n].host = here(x);

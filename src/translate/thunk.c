@@ -34,9 +34,7 @@ static void store_guest(struct asmb *a)
 /* And the flags. T1, T2 stay. */
 static void load_guest(struct asmb *a)
 {
-	asm_rm(a, false, 0x8b, R_AX, xea_ctx(CTX(af)));
-	e8(a, 0x04), e8(a, 0x7f);
-	e8(a, 0x9e);
+	asm_load_af(a);
 	for (unsigned g = 0; g < 16; g++)
 		if (x_home[g] != REG_NONE)
 			asm_load(a, x_home[g], xea_ctx((s32)(8 * g)));

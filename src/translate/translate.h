@@ -63,7 +63,7 @@ struct site { /* there are many: 48 bytes */
 	bool plain : 1;    /* LINK: to the plain twin */
 	bool masked : 1;   /* MEM: what is accessed depends on a mask: never by the operand's size */
 	bool backward : 1; /* LINK */
-	bool in_reg : 1;   /* LINK: the flags are in the host's (else in cpu.af) */
+	bool in_reg : 1, in_slot : 1; /* LINK: the flags are in the host's, in cpu.af */
 	bool dead : 1;     /* LINK: the target was seen not to need them */
 	bool linked : 1;
 };
@@ -75,6 +75,7 @@ struct mark { /* of a unit: where instructions begin that may fault */
 	bool in_slot;
 	bool string, movs; /* RDI (and RSI) are host addresses: string() in native.c */
 	bool rsi;          /* RSI is the operand's host address, the guest's is in x_tmp: copy() there */
+	s16 sp;            /* what RSP in its register lacks */
 };
 
 /* A guest page, as units know it: linear page, host page and the state of its bytes have one number, cpu.xid tells where it is valid. */
@@ -99,6 +100,7 @@ struct unit {
 	u32 id, id2; /* of its xpage, and of the one that its only instruction runs into; 0: none */
 	u32 chain;   /* index + 1: the unit whose thunk an indirect jump tries next, of those that cpu.jc has one place for */
 	u16 live_in; /* flags needed */
+	bool by_slot; /* the entry `slot` leaves them in cpu.af, and so `poll` wants them; `flags` puts them there and goes by `poll` */
 	u16 bytes;
 	u8 mmu_idx;
 	u8 space;    /* of cpu.xid and cpu.jc */
@@ -214,10 +216,10 @@ static inline unsigned x_space(const struct cpu *c)
 }
 
 /* Where in cpu.jc an indirect jump to rip looks for its way on. */
-#define XJC_SHIFT 11
+#define XJC_SHIFT 2
 static inline unsigned x_jc_slot(u64 rip)
 {
-	return (rip ^ rip >> XJC_SHIFT) & ((1u << CPU_JC_BITS) - 1);
+	return (unsigned)(rip >> XJC_SHIFT) & ((1u << CPU_JC_BITS) - 1);
 }
 
 static inline u8 *x_rx(const struct translate *t, u32 off)

@@ -282,6 +282,11 @@ static bool far_entry(struct cpu *c, struct unit *u)
 /* False: this needs the way from afar. */
 static bool link_near(struct translate *t, struct site *s, const struct unit *u)
 {
+	if (u->by_slot && !s->dead) {
+		patch_jump(t, s->next, !s->in_slot ? u->flags : s->backward ? u->poll : u->slot);
+		s->linked = true;
+		return true;
+	}
 	if (u->live_in && (s->dead || (!s->in_reg && s->backward)))
 		return false;
 	if (u->live_in && !s->in_reg)
@@ -720,6 +725,7 @@ static bool unit_fault(struct cpu *c, ucontext_t *uc)
 	for (unsigned r = 0; r < 16; r++)
 		if (x_home[r] != REG_NONE)
 			c->gpr[r] = (u64)g[uc_reg[x_home[r]]];
+	c->gpr[R_SP] += (u64)(s64)m->sp;
 	if (m->string) { /* as far as it came */
 		u64 done = (u64)(g[REG_RDI] - g[REG_R10]);
 		c->gpr[R_DI] = c->x_tmp + done;
