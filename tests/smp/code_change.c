@@ -132,6 +132,9 @@ static void both(struct vm *v, struct side *o, const u8 *a, const u8 *a_end, con
 	REQUIRE(!pthread_create(&me.thread, NULL, run_side, &me));
 	if (stop) {
 		kt_sleep_ms(300);
+		/* On a busy host the two may seldom run at once. */
+		for (int i = 0; i < 100 && __atomic_load_n((u32 *)(v->mem + SHARED + 64), __ATOMIC_RELAXED) < 5; i++)
+			kt_sleep_ms(100);
 		__atomic_store_n((u32 *)(v->mem + SHARED + 128), 1, __ATOMIC_SEQ_CST);
 	}
 	pthread_join(me.thread, NULL);
