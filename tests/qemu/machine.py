@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 # What the kernel says of its host CPU's side-channel mitigations (hw-vuln) is not about us.
@@ -25,7 +26,7 @@ class Skip(Exception):
 
 
 class Machine:
-    def __init__(self, build, folder, name, arguments, launcher=(), environment=None):
+    def __init__(self, build, folder, name, arguments, launcher=(), environment=None, usekvm=True):
         self.name = name
         self.console = os.path.join(folder, name + ".console")
         self.errors = os.path.join(folder, name + ".qemu")
@@ -34,7 +35,7 @@ class Machine:
         self.sock = None
         self.events = []
         env = dict(os.environ, **(environment or {}))
-        command = [os.path.join(build, "usekvm"), *launcher, "--", "qemu-system-x86_64", "-accel", "kvm", "-nodefaults", "-display", "none", "-no-reboot",
+        command = [*([os.path.join(build, "usekvm"), *launcher, "--"] if usekvm else []), "qemu-system-x86_64", "-accel", "kvm", "-nodefaults", "-display", "none", "-no-reboot",
                    "-chardev", "file,id=console,path=" + self.console, "-serial", "chardev:console",
                    "-qmp", "unix:" + self.socket_path + ",server=on,wait=off", *arguments]
         with open(self.errors, "w") as err:
@@ -165,7 +166,8 @@ def need_qemu(build):
 
 
 def main(run):
-    """run() to the end: 0, or 1 with what was wrong, or 77."""
+    """run() to the end: 0, or 1 with what was wrong, or 77. A time limit's SIGTERM ends the machines too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     try:
         run()
     except Skip as e:
