@@ -161,8 +161,7 @@ static struct xea seg_base(unsigned s)
 	return xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, base)));
 }
 
-/* Is the address the same whenever the unit runs? Then *la. */
-static bool absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
+bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
 {
 	if (seg_of(m) >= S_FS)
 		return false;
@@ -196,6 +195,12 @@ static struct xea operand_ea(struct xl *x, const struct tinsn *ti, const ZydisDe
 		ea.scale = m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0;
 	}
 	return ea;
+}
+
+bool x_segment_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	return ti->d.z.address_width == 64 && seg_of(m) >= S_FS && m->mem.base == ZYDIS_REGISTER_NONE && m->mem.index == ZYDIS_REGISTER_NONE &&
+	       m->mem.disp.value == (s32)m->mem.disp.value;
 }
 
 bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
@@ -277,11 +282,16 @@ static struct xea guessed(u32 n)
 {
 	return xea_ctx((s32)(n * sizeof(struct cpu_tlbe)));
 }
-_Static_assert(CTX(tlbs) > 127 && MMU_USER == 0, "the two displacements have 32 bits");
+_Static_assert(CTX(tlbs) > 127, "the two displacements have 32 bits");
+
+static s32 table_of(const struct site *s)
+{
+	return CTX(tlbs) + (s32)(s->mmu_idx * CPU_TLB_SIZE * sizeof(struct cpu_tlbe));
+}
 
 void x_guess(struct translate *t, struct site *s, u32 n)
 {
-	s32 e = CTX(tlbs) + guessed(n).disp, tag = e + (s32)TAG(s->write), host = e + (s32)HOST(s->write);
+	s32 e = table_of(s) + guessed(n).disp, tag = e + (s32)TAG(s->write), host = e + (s32)HOST(s->write);
 
 	memcpy(t->rw + s->entry + 4, &tag, 4); /* behind REX, opcode, ModRM and SIB */
 	memcpy(t->rw + s->hit - 4, &host, 4);
@@ -293,7 +303,7 @@ void x_guess_no_more(struct translate *t, struct site *s)
 {
 	struct asmb asmb = { t->rw + t->pos }, *a = &asmb;
 	u8 *start = a->p, *away, *jump = t->rw + s->hit - 12, *cold;
-	s32 rel, table = CTX(tlbs);
+	s32 rel, table = table_of(s);
 
 	memcpy(&rel, jump, 4);
 	cold = jump + 4 + rel;
@@ -327,6 +337,7 @@ static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsig
 
 	if (!guess)
 		entry_of_t1(a);
+	s->mmu_idx = (u8)x->idx;
 	s->entry = here(x);
 	s->guess = guess ? (u16)(n + 1) : 0;
 	struct cold *c = add_cold(x, SITE_MEM, site, compare_tag(a, e, table, size, write));
@@ -343,14 +354,12 @@ static u32 translate_t1(struct xl *x, const struct tinsn *ti, unsigned size, boo
 {
 	return translate_as(x, new_site(x, ti, SITE_MEM), size, write, seg);
 }
-/* The same for an address that is known: its entry is known too. */
-static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigned size, bool write)
+/* The same for a page that is known, and so is its entry. T1: the page's host address. */
+static void translate_page(struct xl *x, u32 site, u64 page, bool write)
 {
 	struct asmb *a = &x->a;
-	u32 site = new_site(x, ti, SITE_MEM);
 	struct site *s = &x->t->sites[site];
-	u64 page = la & PAGE_MASK;
-	s32 entry = (s32)(((la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)) * sizeof(struct cpu_tlbe));
+	s32 entry = (s32)(((page >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)) * sizeof(struct cpu_tlbe));
 
 	if (page == (u64)(s64)(s32)page) {
 		asm_rm(a, true, 0x81, 7, xea_ctx(tlb_at(x, TAG(write)) + entry));
@@ -361,13 +370,8 @@ static u32 translate_const(struct xl *x, const struct tinsn *ti, u64 la, unsigne
 	}
 	add_cold(x, SITE_MEM, site, asm_jump(a, CC_NE));
 	asm_load(a, REG_T1, xea_ctx(tlb_at(x, HOST(write)) + entry));
-	asm_ri(a, true, 0, REG_T1, (s32)(la & ~PAGE_MASK));
 	s->hit = here(x);
-	s->size = (u16)size;
-	s->write = write;
 	s->absolute = true;
-	s->la = la;
-	return site;
 }
 
 /* T1 + *disp: host address of an access that shares its look-up. It does it, if it is the first. */
@@ -385,11 +389,19 @@ static u32 shared(struct xl *x, const struct tinsn *ti, const struct share *sh, 
 		return 0;
 	}
 	give_up_flags(x, live);
-	asm_lea(a, REG_T1, xea_base(in_host(x, sh->base, REG_T1), sp->lo - sh->off));
-	x->hint = x->c->gpr[sh->base] + (u64)(s64)(sp->lo - sh->off);
 	u32 site = span_site(x, ti, sh, size, write);
-	translate_as(x, site, sp->bytes, sp->write, seg);
-	x->cold[x->ncold - 1].plain = new_site(x, ti, SITE_LINK);
+	s32 from = sp->lo - sh->off;
+	if (sh->base == SHARE_PAGE) {
+		x->t->sites[site].la = sp->page;
+		translate_page(x, site, sp->page, sp->write);
+	} else {
+		if (sh->base >= SHARE_FS)
+			asm_load(a, REG_T1, seg_base(S_FS + sh->base - SHARE_FS));
+		asm_lea(a, REG_T1, xea_base(sh->base >= SHARE_FS ? REG_T1 : in_host(x, sh->base, REG_T1), from));
+		x->hint = (sh->base >= SHARE_FS ? x->c->seg[S_FS + sh->base - SHARE_FS].base : x->c->gpr[sh->base]) + (u64)(s64)from;
+		translate_as(x, site, sp->bytes, sp->write, seg);
+		x->cold[x->ncold - 1].plain = new_site(x, ti, SITE_LINK);
+	}
 	asm_store(a, REG_T1, kept);
 	x->spans_ok |= (u8)BIT(sh->group - 1);
 	x->t1_next = sh->group;
@@ -405,8 +417,15 @@ static u32 operand_host(struct xl *x, const struct tinsn *ti, const ZydisDecoded
 	if (ti->operand.group)
 		return shared(x, ti, &ti->operand, size, write, seg_of(m), live, disp);
 	give_up_flags(x, live);
-	if (absolute(ti, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE)
-		return translate_const(x, ti, la, size, write);
+	if (x_absolute(ti, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE) {
+		u32 site = new_site(x, ti, SITE_MEM);
+		x->t->sites[site].la = la;
+		x->t->sites[site].size = (u16)size;
+		x->t->sites[site].write = write;
+		translate_page(x, site, la & PAGE_MASK, write);
+		*disp = (s32)(la & ~PAGE_MASK);
+		return site;
+	}
 	linear(x, ti, m);
 	return translate_t1(x, ti, size, write, seg_of(m));
 }

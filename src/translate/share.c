@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Which accesses of a unit are made by one look-up: those off the same base whose distances are known.
+ * Which accesses of a unit are made by one look-up: those off the same base whose distances are known. A base is a register, that of FS or GS, or a
+ * page whose address is in the instructions.
  *
  * Register values are followed as a symbol and an offset from it: PUSH, POP, ADD, SUB, INC, DEC, LEA and MOV between registers change the offset
  * or hand the symbol on, anything else makes a new symbol. Accesses of one symbol that lie close together are a group. Its first access
@@ -22,15 +23,21 @@ struct value {
 	s32 off;
 };
 
+#define PAGES 6u
+#define REGS (SHARE_PAGE + PAGES)
+
 struct follow {
-	struct value reg[16];
+	struct value reg[REGS]; /* general ones, and what stands for one: SHARE_... */
+	u64 page[PAGES];
+	unsigned npages;
 	u32 next;
 	unsigned ngroups;
 	struct {
 		u32 sym;
 		s64 lo, hi;
+		u64 page;
 		u8 n;
-		bool write, stack;
+		bool write, stack, whole;
 	} group[XSHARE_TRY];
 };
 
@@ -63,9 +70,11 @@ static void effect(struct follow *f, const struct tinsn *t)
 	switch (t->kind) {
 	case T_OP:
 	case T_CLAC: /* what was looked up with AC may not be accessed without */
-		for (unsigned g = 0; g < 16; g++)
+		for (unsigned g = 0; g < SHARE_PAGE; g++)
 			fresh(f, g);
+		f->npages = 0;
 		return;
+	case T_SWAPGS: fresh(f, SHARE_FS + 1); return;
 	case T_PUSH:
 	case T_PUSHF:
 		shift(f, R_SP, R_SP, -8);
@@ -119,10 +128,10 @@ static void effect(struct follow *f, const struct tinsn *t)
 static bool joins(const struct follow *f, unsigned k, u32 sym, s64 lo, s64 hi, bool write)
 {
 	s64 l = MIN(f->group[k].lo, lo), h = MAX(f->group[k].hi, hi);
-	return f->group[k].sym == sym && h - l <= XSPAN_MAX && (f->group[k].stack || f->group[k].write || !write);
+	return f->group[k].sym == sym && (f->group[k].whole || h - l <= XSPAN_MAX) && (f->group[k].stack || f->group[k].write || !write);
 }
 
-/* An access of size bytes at guest register base plus disp. */
+/* An access of size bytes at guest register base plus disp, or at a base that stands for one. */
 static void joined(struct follow *f, struct share *s, unsigned base, s64 disp, unsigned size, bool write)
 {
 	const struct value *v = &f->reg[base];
@@ -144,12 +153,41 @@ static void joined(struct follow *f, struct share *s, unsigned base, s64 disp, u
 		f->group[k].n = 0;
 		f->group[k].write = false;
 		f->group[k].stack = base == R_SP;
+		f->group[k].whole = base >= SHARE_PAGE;
+		f->group[k].page = base >= SHARE_PAGE ? f->page[base - SHARE_PAGE] : 0;
 	}
 	f->group[k].lo = MIN(f->group[k].lo, lo);
 	f->group[k].hi = MAX(f->group[k].hi, hi);
 	f->group[k].write |= write;
 	f->group[k].n++;
-	*s = (struct share){ (u8)(k + 1), (u8)base, (s32)lo, v->off };
+	*s = (struct share){ (u8)(k + 1), (u8)MIN(base, SHARE_PAGE), (s32)lo, v->off };
+}
+
+/* The base that stands for the page at this address. 0: there are too many. */
+static unsigned page_base(struct follow *f, u64 page)
+{
+	for (unsigned k = 0; k < f->npages; k++)
+		if (f->page[k] == page)
+			return SHARE_PAGE + k;
+	if (f->npages == PAGES)
+		return 0;
+	f->page[f->npages] = page;
+	fresh(f, SHARE_PAGE + f->npages);
+	return SHARE_PAGE + f->npages++;
+}
+
+static void operand_access(struct follow *f, struct tinsn *t, const ZydisDecodedOperand *m)
+{
+	bool write = m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+	unsigned size = m->size / 8, base;
+	u64 la;
+
+	if (x_simple_base(t, m))
+		joined(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, size, write);
+	else if (x_segment_base(t, m))
+		joined(f, &t->operand, SHARE_FS + (m->mem.segment == ZYDIS_REGISTER_GS), m->mem.disp.value, size, write);
+	else if (x_absolute(t, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE && (base = page_base(f, la & PAGE_MASK)))
+		joined(f, &t->operand, base, (s64)(la & ~PAGE_MASK), size, write);
 }
 
 static void accesses(struct follow *f, struct tinsn *t)
@@ -158,8 +196,8 @@ static void accesses(struct follow *f, struct tinsn *t)
 	bool operand = t->kind == T_COPY ? !x_looked_up_alone(t) : t->kind == T_PUSH || t->kind == T_JMP_IND || t->kind == T_CALL_IND;
 
 	t->operand = t->stack = (struct share){ 0 };
-	if (m && operand && m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM && m->size && m->size % 8 == 0 && x_simple_base(t, m))
-		joined(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, m->size / 8, m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+	if (m && operand && m->type == ZYDIS_OPERAND_TYPE_MEMORY && m->mem.type == ZYDIS_MEMOP_TYPE_MEM && m->size && m->size % 8 == 0)
+		operand_access(f, t, m);
 	switch (t->kind) {
 	case T_PUSH:
 	case T_PUSHF:
@@ -183,11 +221,11 @@ static void settle(const struct translate *tr, const u8 *span_of, struct share *
 
 void x_share(struct translate *tr, unsigned n)
 {
-	struct follow f = { .next = 16 };
+	struct follow f = { .next = SHARE_PAGE };
 	u8 span_of[XSHARE_TRY] = { 0 };
 	unsigned spans = 0;
 
-	for (unsigned g = 0; g < 16; g++)
+	for (unsigned g = 0; g < SHARE_PAGE; g++)
 		f.reg[g].sym = g;
 	for (unsigned k = 0; k < n; k++) {
 		accesses(&f, &tr->in[k]);
@@ -196,7 +234,11 @@ void x_share(struct translate *tr, unsigned n)
 	for (unsigned k = 0; k < f.ngroups; k++) {
 		if (f.group[k].n < 2 || spans == CPU_SPANS)
 			continue;
-		tr->span[spans++] = (struct span){ (s32)f.group[k].lo, (u16)(f.group[k].hi - f.group[k].lo), f.group[k].write };
+		if (f.group[k].whole) {
+			f.group[k].lo = 0;
+			f.group[k].hi = PAGE_SIZE;
+		}
+		tr->span[spans++] = (struct span){ f.group[k].page, (s32)f.group[k].lo, (u16)(f.group[k].hi - f.group[k].lo), f.group[k].write };
 		span_of[k] = (u8)spans;
 	}
 	for (unsigned k = 0; k < n; k++) {

@@ -55,7 +55,7 @@ struct site { /* there are many: 48 bytes */
 	u8 asize;
 	u8 kind;
 	u8 seg;      /* MEM: S_SS: a bad address is #SS */
-	u8 mmu_idx;  /* LINK: cpu.mmu_idx there, which CLAC and STAC change inside a unit */
+	u8 mmu_idx;  /* LINK, MEM: cpu.mmu_idx there, which CLAC and STAC change inside a unit */
 	u8 align;    /* MEM: address bits that must be 0 */
 	u8 wrong;    /* MEM: guesses, up to XGUESS_FREE */
 	bool write : 1, ends : 1, absolute : 1, awrite : 1;
@@ -111,14 +111,17 @@ struct unit {
 /* share.c: accesses that are made by one look-up. */
 #define XSHARE_TRY 24u
 #define XSPAN_MAX 512
+#define SHARE_FS 16u   /* stand for registers: the bases of FS and GS, and an address that is the same whenever the unit runs */
+#define SHARE_PAGE 18u
 struct span {
+	u64 page; /* SHARE_PAGE: all of it */
 	s32 lo;   /* of its symbol's value */
 	u16 bytes;
 	bool write;
 };
 struct share {
 	u8 group; /* index + 1 of the span; 0: alone */
-	u8 base;  /* guest register */
+	u8 base;  /* guest register, or SHARE_... */
 	s32 at;   /* of the access in the span */
 	s32 off;  /* of the register from the symbol's value */
 };
@@ -177,6 +180,8 @@ void x_share(struct translate *t, unsigned n) hidden;
 /* native.c: host code for t->in[0..n), for which there is room. */
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* the address is a 64-bit register and a displacement */
+bool x_segment_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* it is the base of FS or GS and a displacement */
+bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la) hidden; /* it is the same whenever the unit runs: *la */
 bool x_looked_up_alone(const struct tinsn *ti) hidden;
 #define GUESS_MAX 96u
 void x_guess(struct translate *t, struct site *s, u32 n) hidden; /* TLB entry */

@@ -529,7 +529,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	void *p = NULL;
 
 	if (s->guess) {
-		const struct cpu_tlbe *e = &c->tlb[s->guess - 1];
+		const struct cpu_tlbe *e = &c->tlbs[s->mmu_idx][s->guess - 1];
 		la ^= s->write ? e->wtag : e->rtag;
 		c->x_ret = (u64)guess_again(c, la, s);
 		if (c->x_ret)
@@ -552,7 +552,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	}
 	if (live)
 		cpu_fpu_get(c);
-	c->x_ret = (u64)p;
+	c->x_ret = (u64)p - (s->absolute ? la & ~PAGE_MASK : 0);
 	if (p)
 		return (u64)x_rx(t, s->hit);
 	return s->next ? (u64)x_rx(t, s->next) : leave(c);
