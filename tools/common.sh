@@ -63,6 +63,19 @@ get_kernel()
 	unpack_kernel kernel "$cache"/deb/"${real%-unsigned}"*_amd64.deb
 }
 
+# get_package NAME: a Debian package, unpacked and not installed, in $cache/NAME.
+get_package()
+{
+	[ -d "$cache/$1" ] && return
+	say "fetching $1"
+	mkdir -p "$cache/deb"
+	rm -rf "$cache/$1.new"
+	(cd "$cache/deb" && apt-get -qq download "$1" >&2) || { apt_update "$1" && (cd "$cache/deb" && apt-get -qq download "$1" >&2); } ||
+		die "$1 could not be downloaded"
+	dpkg-deb -x "$cache/deb/$1"_*.deb "$cache/$1.new" && rm "$cache/deb/$1"_*.deb && mv "$cache/$1.new" "$cache/$1" ||
+		die "$1 could not be unpacked"
+}
+
 # unpack_kernel NAME PACKAGE-FILE...: $cache/NAME/vmlinuz, $cache/NAME/lib/modules.
 unpack_kernel()
 {

@@ -201,6 +201,9 @@ if [ -z "$NO_BOOT" ]; then
 	# Debian's 32-bit kernels: PAE with two CPUs, and page tables of two levels.
 	run boot/686-pae 900 "$src/tools/boot.sh" --i386=686-pae --smp=2 --hotplug q35
 	run boot/686 900 "$src/tools/boot.sh" --i386=686 pc
+	# Debian's memtest86+ in long mode and in protected mode with PAE.
+	run boot/memtest-x64 900 "$src/tools/boot-memtest.sh" x64
+	run boot/memtest-ia32 900 "$src/tools/boot-memtest.sh" ia32
 	# UEFI firmware; a Debian disk by BIOS and by UEFI, which root can make.
 	run boot/ovmf 900 "$src/tools/boot-ovmf.sh"
 	run boot/disk 2400 "$src/tools/boot-disk.sh" --make
