@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# boot-all.sh [N]: every machine N times (20), in turn, the 32-bit kernels, UEFI firmware, and the disk images if tools/make-disk.sh has made them. Stops at
-# nothing; ends with "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each, and N live migrations to and fro and N snapshots on
-# each of three machines.
+# boot-all.sh [N]: every machine N times (20), in turn, and each time the 32-bit kernels, UEFI firmware, memtest86+, the installer, and the disk
+# images if tools/make-disk.sh has made them. Stops at nothing; ends with "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each,
+# and N live migrations to and fro and N snapshots on each of three machines.
 . "$(dirname "$0")/common.sh"
 n=${1:-20} pass=0 fail=0
 for i in $(seq 1 "$n"); do
@@ -13,7 +13,9 @@ for i in $(seq 1 "$n"); do
 	for m in 686-pae 686; do
 		if "$top/tools/boot.sh" --i386=$m q35; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 	done
-	if "$top/tools/boot-ovmf.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	for other in ovmf memtest installer; do
+		if "$top/tools/boot-$other.sh"; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
+	done
 	for efi in '' --efi; do
 		[ -f "$cache/disk${efi:+-efi}.img" ] || continue
 		if "$top/tools/boot-disk.sh" $efi; then pass=$((pass + 1)); else fail=$((fail + 1)); fi

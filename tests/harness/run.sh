@@ -204,6 +204,8 @@ if [ -z "$NO_BOOT" ]; then
 	# Debian's memtest86+ in long mode and in protected mode with PAE.
 	run boot/memtest-x64 900 "$src/tools/boot-memtest.sh" x64
 	run boot/memtest-ia32 900 "$src/tools/boot-memtest.sh" ia32
+	# Debian's installer until it has its network.
+	run boot/installer 1200 "$src/tools/boot-installer.sh"
 	# UEFI firmware; a Debian disk by BIOS and by UEFI, which root can make.
 	run boot/ovmf 900 "$src/tools/boot-ovmf.sh"
 	run boot/disk 2400 "$src/tools/boot-disk.sh" --make
