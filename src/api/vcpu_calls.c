@@ -49,14 +49,15 @@ SET(set_mce, vcpu_set_mce, mce)
 /* The caller says how much room there is, and is told how much it takes. */
 long vcpu_call_get_nested(struct api_call *call)
 {
-	struct kvm_nested_state *user = (struct kvm_nested_state *)call->arg, *n = &call->u->nested;
+	void *user = (void *)call->arg, *user_size = (void *)(call->arg + offsetof(struct kvm_nested_state, size));
+	struct kvm_nested_state *n = &call->u->nested;
 	u32 room;
 
-	if (copy_from_user(&room, &user->size, sizeof(room)))
+	if (copy_from_user(&room, user_size, sizeof(room)))
 		return -EFAULT;
 	vcpu_get_nested(call->vcpu, n);
 	if (room < n->size)
-		return copy_to_user(&user->size, &n->size, sizeof(n->size)) ? -EFAULT : -E2BIG;
+		return copy_to_user(user_size, &n->size, sizeof(n->size)) ? -EFAULT : -E2BIG;
 	return copy_to_user(user, n, sizeof(*n)) ? -EFAULT : 0;
 }
 

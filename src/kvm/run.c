@@ -547,12 +547,14 @@ int vcpu_run(struct kvm_vcpu *v, struct vcpu_sig *s)
 {
 	u64 t0 = 0;
 
-	/* A kick of an earlier KVM_RUN that ended for another reason meanwhile is no business of this one. */
-	if (unlikely(load_relaxed(&v->cpu.requests) & CPU_REQ_KICK)) {
+	/*
+	 * A kick of an earlier KVM_RUN that ended for another reason meanwhile is no business of this one; ours may have been taken by another
+	 * thread's KVM_RUN while we waited for the lock.
+	 */
+	if (unlikely(load_relaxed(&v->cpu.requests) & CPU_REQ_KICK))
 		__atomic_fetch_and(&v->cpu.requests, ~(u32)CPU_REQ_KICK, __ATOMIC_SEQ_CST);
-		if (s->sig.interrupted)
-			cpu_request(&v->cpu, CPU_REQ_KICK);
-	}
+	if (unlikely(load_relaxed(&s->sig.interrupted)))
+		cpu_request(&v->cpu, CPU_REQ_KICK);
 	v->ran = true;
 	stat_add(&v->stat.runs, 1);
 	if (unlikely(process_timing)) {
