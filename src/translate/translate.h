@@ -32,6 +32,8 @@
 #define XGUESS_FREE 3u     /* of a site: the first */
 #define XCHAIN 4u /* thunks that share a place in cpu.jc */
 #define XHOT 32u /* runs of a block before it is translated */
+#define XHOT_AGAIN 3u /* where a unit was that has lived for XWORTH TSC ticks before the code changed */
+#define XWORTH 200000u
 
 /* Where each guest register lives; REG_NONE: in cpu.gpr. */
 extern const u8 x_home[16] hidden;
@@ -98,6 +100,7 @@ struct unit {
 	u32 end;
 	u32 mark, nmarks;
 	u32 id, id2; /* of its xpage, and of the one that its only instruction runs into; 0: none */
+	u64 made;    /* TSC */
 	u32 chain;   /* index + 1: the unit whose thunk an indirect jump tries next, of those that cpu.jc has one place for */
 	u16 live_in; /* flags needed */
 	bool by_slot; /* the entry `slot` leaves them in cpu.af, and so `poll` wants them; `flags` puts them there and goes by `poll` */

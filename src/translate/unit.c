@@ -161,11 +161,16 @@ static void take_thunk(struct cpu *c, struct unit *u, struct unit *v)
 	v->thunk = 0;
 }
 
+static u32 by_rip_slot(u64 rip)
+{
+	return (rip ^ rip >> 13) & (XBYRIP - 1);
+}
+
 /* The page's code has changed and u is what now stands where older units stood: the thunk, and with it all links from afar, is now u's. */
 static void inherit(struct cpu *c, struct unit *u)
 {
 	struct translate *t = c->tr;
-	u32 *h = &t->by_rip[(u->rip ^ u->rip >> 13) & (XBYRIP - 1)];
+	u32 *h = &t->by_rip[by_rip_slot(u->rip)];
 
 	/* One that is dead is not asked for any more: when it has no thunk to leave, it leaves the chain. */
 	for (u32 *x = h; *x;) {
@@ -180,6 +185,22 @@ static void inherit(struct cpu *c, struct unit *u)
 	}
 	u->older = *h;
 	*h = (u32)(u - t->units) + 1;
+}
+
+/*
+ * Has c->rip's code changed while there was a unit of it that lived long enough to be worth making? What a compiler of the guest's writes where it wrote
+ * before will be run as often.
+ */
+static bool was_worth_it(const struct cpu *c)
+{
+	const struct translate *t = c->tr;
+
+	for (u32 x = t->by_rip[by_rip_slot(c->rip)]; x; x = t->units[x - 1].older) {
+		const struct unit *v = &t->units[x - 1];
+		if (v->rip == c->rip && v->mmu_idx == c->mmu_idx && v->space == x_space(c))
+			return is_dead(t, v) && host_rdtsc() - v->made > XWORTH;
+	}
+	return false;
 }
 
 static bool is_flat(const struct cpu_seg *s, u32 wanted, u32 unwanted)
@@ -221,6 +242,7 @@ static struct unit *make(struct cpu *c, struct block *b, bool plain)
 	struct unit *u = x_emit(c, b, c->rip, n, fall, plain);
 	u->id = id;
 	u->id2 = id2;
+	u->made = since;
 	u->next = b->unit;
 	b->unit = u;
 	if (!u->plain)
@@ -406,6 +428,8 @@ static struct unit *wanted(struct cpu *c, struct block *b)
 		b->heat = 1; /* so that the interpreter stops before it */
 		return u;
 	}
+	if (b->heat == c->interp->heat && was_worth_it(c))
+		b->heat = MIN(b->heat, XHOT_AGAIN);
 	if (b->heat && --b->heat)
 		return NULL;
 	/* The same code at another address, a library in the next process: it must become hot there too. */
