@@ -215,6 +215,9 @@ static void deliver(struct cpu *c)
 	c->mmio.replay = 0;
 	event_run(c);
 	after_single(c);
+	/* What could not be injected beside it comes before the handler's first instruction. */
+	if (unlikely((c->ev.want_nmi_window && !c->ev.nmi_masked) || (c->ev.want_irq_window && c->rflags & X86_IF)))
+		cpu_request(c, CPU_REQ_EVENT);
 }
 
 /* Answers that the VMM left before the last entry. */
