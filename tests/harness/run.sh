@@ -10,7 +10,7 @@
 # A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
 # Tests of what guests see (api, guest, hostile, smp, xinterface, fuzz, qemu) run once more for each engine of $ENGINES: "guest/real [translate]".
 # A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.
-# Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), BOOT_MACHINES,
+# Environment: KVM_REFEREE=1, NO_BOOT=1, NO_FUZZ=1, FUZZ_COUNT (100000), FUZZ_SEED (1), FUZZ_SECONDS (10, fuzz/calls and guests), BOOT_MACHINES,
 # ENGINES (interp translate; empty for the default engine alone).
 build=${1:?usage: run.sh BUILD [WORD...]}
 shift
@@ -155,6 +155,11 @@ for t in "$src"/tests/*/list; do
 	[ ! -f "$t" ] || run_list "$t"
 done
 if [ -z "$NO_FUZZ" ]; then
+	# Whole sessions: the corpus, then random ones. They choose the engines themselves; ThreadSanitizer does not know translated code.
+	for f in calls guests; do
+		[ -n "$tsan" ] || run_one "fuzz/$f" 900 "$build/tests/fuzz/$f" --corpus="$src/tests/fuzz/corpus/$f" --seconds="${FUZZ_SECONDS:-10}" \
+			--seed="${FUZZ_SEED:-1}" --save="$log"
+	done
 	while read -r group <&4; do
 		case $group in
 		'' | '#'*) ;;
