@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # make-initramfs.sh OUT: a busybox initramfs whose /init prints what the boot tests look for and powers off.
 # Needs busybox-static and cpio; BUSYBOX=FILE for another busybox. Words on the kernel command line: "usekvm.shell": a shell instead of
-# the power-off; "usekvm.hotplug": CPU 1 goes off line and comes back ten times.
+# the power-off; "usekvm.hotplug": CPU 1 goes off line and comes back ten times; "usekvm.gdb": see tests/qemu/gdb-linux.sh.
 set -e
 out=${1:?usage: make-initramfs.sh OUT}
 busybox=${BUSYBOX:-$(command -v busybox)} || { echo "make-initramfs.sh: error: no busybox: install busybox-static" >&2; exit 1; }
@@ -11,7 +11,7 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir -p "$tmp/bin" "$tmp/proc" "$tmp/sys" "$tmp/dev" "$tmp/root" "$(dirname "$out")"
 cp "$busybox" "$tmp/bin/busybox"
-for a in sh mount uname cat grep sed dmesg sleep poweroff reboot seq sha256sum dd wc head cut echo ls; do
+for a in sh mount uname cat grep sed dmesg sleep poweroff reboot seq sha256sum dd wc head cut echo ls hostname; do
 	ln -s busybox "$tmp/bin/$a"
 done
 cat >"$tmp/init" <<'INIT'
@@ -46,6 +46,17 @@ if grep -q usekvm.hotplug /proc/cmdline; then
 		[ $(($(grep -c ^processor /proc/cpuinfo) - gone)) = 1 ] && n=$((n + 1))
 	done
 	echo "usekvm-guest: hotplug $n of 10"
+fi
+if grep -q usekvm.gdb /proc/cmdline; then
+	for s in __x64_sys_sethostname init_uts_ns; do
+		echo "usekvm-guest: symbol $s $(sed -n "s/ [A-Za-z] $s\$//p" /proc/kallsyms)"
+	done
+	n=0
+	until [ "$(hostname)" = enough ]; do
+		n=$((n + 1))
+		hostname "turn$n"
+	done
+	echo "usekvm-guest: enough"
 fi
 echo "usekvm-guest: bad lines $(dmesg | grep -v -e hw-vuln -e 'kernel not compiled with' | grep -c -i -E 'unstable|lost tick|stuck for|BUG:|WARNING:')"
 read up rest </proc/uptime

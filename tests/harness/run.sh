@@ -203,6 +203,7 @@ if [ -z "$NO_BOOT" ]; then
 	# What a kernel may do at any time and seldom does.
 	run boot/inject 900 "$src/tools/boot.sh" --smp=2 --hotplug --inject=eintr,wake,kick q35
 	run boot/inject-microvm 900 "$src/tools/boot.sh" --inject=eintr=10,wake=3,kick=10,delay=300,seed=2 microvm,kernel-irqchip=split
+	run boot/gdb 900 "$src/tests/qemu/gdb-linux.sh" "$build"
 	# Debian's 32-bit kernels: PAE with two CPUs, and page tables of two levels.
 	run boot/686-pae 900 "$src/tools/boot.sh" --i386=686-pae --smp=2 --hotplug q35
 	run boot/686 900 "$src/tools/boot.sh" --i386=686 pc

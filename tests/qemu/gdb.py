@@ -2,57 +2,18 @@
 # Run by gdb (gdb.sh) with the symbols of debugged.c, connected to QEMU's stub of a VM that has not started: breakpoints, watchpoints, steps and
 # memory, each with what must be seen. Ends with "gdb: N checks", or with the first check that failed.
 import os
+import sys
 import gdb
 
-checks = 0
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.environ["HERE"])
+from stub import check, clear, connect, finish, go, newest, value
+
 watched = {1: "char", 2: "short", 4: "int", 8: "long"}
-
-
-def value(expression):
-    return int(gdb.parse_and_eval(expression)) & (1 << 64) - 1
 
 
 def address(label):
     return value("(long) &" + label)
-
-
-def where():
-    pc = value("$pc")
-    for s in ("s%d" % n for n in range(30)):
-        if address(s) == pc:
-            return s
-    return gdb.execute("info symbol $pc", to_string=True).split(" in section")[0]
-
-
-def check(what, got, want):
-    global checks
-    checks += 1
-    if got != want:
-        show = lambda v: hex(v) if isinstance(v, int) else repr(v)
-        print("gdb: FAIL %s: got %s, want %s, at %s" % (what, show(got), show(want), where()))
-        gdb.execute("kill")
-        gdb.execute("quit 1")
-
-
-def go(command="continue"):
-    """Until the guest stops; the numbers of the breakpoints that gdb takes for the reason."""
-    global reason
-    reason = []
-    gdb.execute(command)
-    return reason
-
-
-def stopped(event):
-    global reason
-    reason = [b.number for b in event.breakpoints] if isinstance(event, gdb.BreakpointEvent) else []
-
-
-def newest():
-    return gdb.breakpoints()[-1].number
-
-
-def clear():
-    gdb.execute("delete")
 
 
 def at(label, what):
@@ -124,7 +85,7 @@ def calls():
         go()
         at("called", "break")
         check("break: argument", value("$rdi"), n)
-        check("break: the stack's return address is in test()", where() == "called" and address("test") < value("*(long *)$rsp"), True)
+        check("break: the stack's return address is in test()", address("test") < value("*(long *)$rsp"), True)
     clear()
     gdb.execute("break *called_end if $rdi == 4")
     gdb.execute("hbreak *called if $rdi == 5")
@@ -241,11 +202,7 @@ def spinning():
     clear()
 
 
-gdb.events.stop.connect(stopped)
-gdb.execute("set pagination off")
-gdb.execute("set confirm off")
-gdb.execute("set architecture i386:x86-64")
-gdb.execute("target remote " + os.environ["STUB"])
+connect()
 reset()
 stop_at("hbreak", "stepped")
 check("CS of the guest", value("$cs"), 0x10)
@@ -255,8 +212,4 @@ calls()
 hot()
 watches()
 spinning()
-print("gdb: %d checks" % checks)
-try:
-    go()
-except gdb.error:
-    pass  # the guest's end is QEMU's
+finish("continue")

@@ -16,7 +16,7 @@ launcher="$build/usekvm --" cpu=host
 dir=$(mktemp -d)
 qemu= gdb=
 trap 'kill $qemu $gdb 2>/dev/null; rm -rf "$dir"' EXIT
-export STUB="$dir/stub" MACHINE
+export STUB="$dir/stub" MACHINE HERE="$here"
 $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M "$MACHINE" -m 64 -kernel "$build/tests/qemu/debugged.img" -nodefaults -display none \
 	-no-reboot -chardev "file,id=c,path=$dir/console" -device isa-debugcon,iobase=0x3f8,chardev=c -device isa-debug-exit,iobase=0xf4,iosize=1 \
 	-S -gdb "unix:$STUB,server=on,wait=off" >"$dir/qemu" 2>&1 </dev/null &
