@@ -15,14 +15,14 @@ while :; do
 	esac
 	shift
 done
+with_qemu "$accel"
 image=${1:-$cache/disk${efi:+-efi}.img}
 if [ -n "$make" ] && [ ! -f "$image" ]; then
 	[ "$(id -u)" = 0 ] || { echo "skip: no disk image, and only root can make it (tools/make-disk.sh $efi)"; exit 77; }
 	"$top/tools/make-disk.sh" $efi "$image" || exit 1
 fi
 [ -f "$image" ] || { echo "skip: no disk image ($image): tools/make-disk.sh $efi makes it"; exit 77; }
-console=$cache/console-disk${efi:+-efi}.log launcher="$build/usekvm --" cpu=host
-[ "$accel" = tcg ] && launcher= cpu=max
+console=$cache/console-disk${efi:+-efi}.log
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkfifo "$dir/in"
@@ -37,6 +37,7 @@ timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -
 	-drive "file=$image,if=virtio,format=raw" -netdev user,id=n -device virtio-net-pci,netdev=n <"$dir/in" >"$console" 2>&1 &
 qemu=$!
 exec 3>"$dir/in"
+trap "" PIPE # QEMU may end first
 sent=
 while kill -0 $qemu 2>/dev/null; do
 	if [ -z "$sent" ] && grep -aq 'root@usekvm' "$console"; then

@@ -12,12 +12,10 @@ for a in "$@"; do
 	*) die "unknown option $a" ;;
 	esac
 done
-command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 77; }
+with_qemu "$accel"
 get_package debian-installer-12-netboot-amd64
 images=$cache/debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64
 check_kernel "$images/linux"
-launcher="$build/usekvm --" cpu=host
-[ "$accel" = tcg ] && launcher= cpu=max
 dir=$(mktemp -d)
 qemu=
 trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
@@ -30,6 +28,7 @@ timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -
 	-append "console=ttyS0 DEBIAN_FRONTEND=text" <"$dir/in" >"$console" 2>&1 &
 qemu=$!
 exec 3>"$dir/in"
+trap "" PIPE # QEMU may end first
 # asks TEXT: waits for the question.
 asks()
 {

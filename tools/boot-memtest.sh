@@ -17,12 +17,10 @@ while :; do
 	shift
 done
 bits=${1:-x64}
-command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 77; }
+with_qemu "$accel"
 get_package memtest86+
 image=$cache/memtest86+/boot/memtest86+$bits.bin
 [ -f "$image" ] || die "the package memtest86+ has no $image"
-launcher="$build/usekvm --" cpu=host
-[ "$accel" = tcg ] && launcher= cpu=max
 dir=$(mktemp -d)
 qemu=
 trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
@@ -34,6 +32,7 @@ timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -
 	-serial stdio -kernel "$image" -append console=ttyS0,115200 <"$dir/in" >"$console" 2>&1 &
 qemu=$!
 exec 3>"$dir/in"
+trap "" PIPE # QEMU may end first
 # What the screen says, each update of a field on a line of its own.
 screen()
 {
@@ -41,7 +40,7 @@ screen()
 }
 tests()
 {
-	screen | grep -a -o '^ *#[0-9]*  \[.*\]' | sed 's/^ *//' | uniq
+	screen | grep -a -o '^ *#[0-9]* *\[.*\]' | sed 's/^ *//' | uniq
 }
 while kill -0 $qemu 2>/dev/null; do
 	screen | grep -aq 'Errors: *[1-9]' && break

@@ -15,9 +15,7 @@ while :; do
 	shift
 done
 machine=${1:-q35}
-command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 77; }
-launcher="$build/usekvm --" cpu=host
-[ "$accel" = tcg ] && launcher= cpu=max
+with_qemu "$accel"
 dir=$(mktemp -d)
 qemu=
 trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
@@ -30,6 +28,7 @@ timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -
 	-nodefaults -display none -serial stdio <"$dir/in" >"$console" 2>&1 &
 qemu=$!
 exec 3>"$dir/in"
+trap "" PIPE # QEMU may end first
 # shells TEXT N: waits until TEXT has come N times.
 shells()
 {

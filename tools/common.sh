@@ -151,6 +151,14 @@ build_usekvm()
 	ninja -C "$build" >"$top/.cache/ninja.log" 2>&1 || { tail -n 30 "$top/.cache/ninja.log" >&2; die "the build failed (.cache/ninja.log)"; }
 }
 
+# with_qemu kvm|tcg: what QEMU is started with: $launcher before its name, $cpu as the model. Ends the script as skipped if there is no QEMU.
+with_qemu()
+{
+	command -v qemu-system-x86_64 >/dev/null || { echo "skip: no qemu-system-x86_64 (Debian: qemu-system-x86)"; exit 77; }
+	launcher="$build/usekvm --" cpu=host
+	[ "$1" = kvm ] || launcher= cpu=max
+}
+
 now_ms()
 {
 	t=$(date +%s%N)

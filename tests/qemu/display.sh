@@ -24,6 +24,7 @@ $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M pc -m 64 $image -nod
 	-qmp stdio <"$dir/in" >"$dir/qmp" 2>&1 &
 qemu=$!
 exec 3>"$dir/in"
+trap "" PIPE # QEMU may end first
 wrong()
 {
 	echo "$*"

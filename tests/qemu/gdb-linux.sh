@@ -5,13 +5,11 @@
 . "$(dirname "$0")/../../tools/common.sh"
 build=${1:?usage: gdb-linux.sh BUILD [kvm|tcg]} accel=${2:-kvm}
 HERE=$top/tests/qemu kernel=$cache/kernel/vmlinuz initrd=$cache/initramfs.gz
-for p in qemu-system-x86_64:qemu-system-x86 gdb:gdb; do
-	command -v "${p%:*}" >/dev/null || { echo "skip: no ${p%:*} (Debian: ${p#*:})"; exit 77; }
-done
+command -v gdb >/dev/null || { echo "skip: no gdb (Debian: gdb)"; exit 77; }
+with_qemu "$accel"
+[ "$accel" = tcg ] || cpu=host,migratable=off,+invtsc # as boot.sh with several CPUs
 [ -f "$kernel" ] || { echo "skip: no guest kernel ($kernel): ./demo.sh fetches it"; exit 77; }
 [ "$initrd" -nt "$top/tools/make-initramfs.sh" ] || "$top/tools/make-initramfs.sh" "$initrd" || exit 1
-launcher="$build/usekvm --" cpu=host,migratable=off,+invtsc
-[ "$accel" = kvm ] || launcher= cpu=max
 dir=$(mktemp -d) lines=
 qemu=
 trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
