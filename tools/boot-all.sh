@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # boot-all.sh [N]: every machine N times (20), in turn, and each time the 32-bit kernels, UEFI firmware, memtest86+, the installer, and the disk
 # images if tools/make-disk.sh has made them. Stops at nothing; ends with "N passed, N failed". At the end q35 with 4 and with 64 CPUs, once each,
-# and N live migrations to and fro and N snapshots on each of three machines.
+# N live migrations to and fro and N snapshots on each of three machines, and tools/soak.sh for two minutes, plain and with faults injected.
 . "$(dirname "$0")/common.sh"
 n=${1:-20} pass=0 fail=0
 for i in $(seq 1 "$n"); do
@@ -32,6 +32,9 @@ for m in q35 q35,kernel-irqchip=split pc; do
 	else
 		fail=$((fail + 1))
 	fi
+done
+for more in --seed=1 --inject=eintr,wake,kick; do
+	if "$top/tools/soak.sh" --minutes=2 $more; then pass=$((pass + 1)); else fail=$((fail + 1)); fi
 done
 echo "$pass passed, $fail failed"
 [ $fail = 0 ]
