@@ -125,12 +125,13 @@ static int may_create(struct kvm *kvm, u32 id)
 int vcpu_map_ring(struct kvm_vcpu *v, void *addr, u64 len, u64 offset, int prot)
 {
 	const u64 at = KVM_RING_PAGE * PAGE_SIZE;
-	u8 *ring = (u8 *)v->kvm->bus.ring, *dst = (u8 *)addr + (at - offset);
+	u8 *ring = (u8 *)v->kvm->bus.ring, *dst;
 
 	if (!v->idx || !ring || offset > at || ALIGN_UP(len, PAGE_SIZE) < at - offset + PAGE_SIZE)
 		return 0;
 	if (inject_fault(ENOMEM))
 		return -ENOMEM;
+	dst = (u8 *)addr + (at - offset);
 	/* mremap of no bytes of a shared mapping makes a second one of the same pages. */
 	void *p = (void *)sys6(SYS_mremap, (long)ring, 0, PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED, (long)dst, 0);
 	if (sys_is_err(p))

@@ -182,12 +182,12 @@ size_t LLVMFuzzerCustomMutator(u8 *data, size_t size, size_t max, unsigned seed)
 size_t LLVMFuzzerCustomCrossOver(const u8 *a, size_t na, const u8 *b, size_t nb, u8 *out, size_t max, unsigned seed);
 
 #define HANG_SECONDS 60
-static unsigned inputs;
+static unsigned inputs; /* even: none is running */
 
 /* libFuzzer's own alarm is a signal, which the library puts off until the call that hangs has returned. */
 static void *watch(void *arg)
 {
-	for (unsigned seen = 0, same = 0;; same = seen == inputs ? same + 1 : 0, seen = inputs) {
+	for (unsigned seen = 0, same = 0;; same = seen == inputs && seen & 1 ? same + 1 : 0, seen = inputs) {
 		sleep(1);
 		if (same > HANG_SECONDS)
 			fuzz_fail("an input takes more than %d s", HANG_SECONDS);
@@ -214,6 +214,7 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	memcpy(r, data, n * sizeof(*r));
 	__atomic_fetch_add(&inputs, 1, __ATOMIC_RELAXED);
 	fuzzer.run(r, n);
+	__atomic_fetch_add(&inputs, 1, __ATOMIC_RELAXED);
 	return 0;
 }
 
