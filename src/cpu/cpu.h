@@ -261,7 +261,7 @@ struct cpu_msrs {
  * address that is looked up at n, nor the page after it, can equal it however it is compared: there is no address left that could stand
  * for "none" in all of them.
  *
- * Translated code also goes through an entry that it guesses, which may be another than the address's own (translate/native.c). There the
+ * Translated code also goes through an entry that it guesses, which may be another than the address's own (translate/memory.c). There the
  * tag of none could match: so it is of a page that is not canonical, and an entry without that tag has CPU_TLB_NOWHERE for its host page. What is
  * accessed then faults on the host as it should in the guest, by #GP.
  */

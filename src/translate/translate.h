@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The translator's private state. Read in this order: docs/translate.md, this file, scan.c (guest instructions of a unit, flags that are
- * needed), native.c (host code for them), thunk.c (ways in and out), unit.c (units, links, the engine).
+ * needed), native.c (host code for them, with memory.c, jump.c, system.c, string.c), thunk.c (ways in and out), unit.c (units, links, the engine).
  *
  * A unit is host code for a run of guest instructions that lie in one page, entered at the first and left at any jump. While it runs,
  * guest registers are in host registers (x_home[]), three of them and RFLAGS' system bits in struct cpu; the arithmetic flags are in the
@@ -75,7 +75,7 @@ struct mark { /* of a unit: where instructions begin that may fault */
 	u32 host;
 	u16 off;
 	bool in_slot;
-	bool string, movs; /* RDI (and RSI) are host addresses: string() in native.c */
+	bool string, movs; /* RDI (and RSI) are host addresses: xl_string() in string.c */
 	bool rsi;          /* RSI is the operand's host address, the guest's is in x_tmp: copy() there */
 	s16 sp;            /* what RSP in its register lacks */
 };
@@ -180,15 +180,17 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidde
 /* share.c: fill operand and stack of t->in[0..n), and t->span. */
 void x_share(struct translate *t, unsigned n) hidden;
 
-/* native.c: host code for t->in[0..n), for which there is room. */
-const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
-bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* the address is a 64-bit register and a displacement */
+/* memory.c */
+bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden;  /* the address is a 64-bit register and a displacement */
 bool x_segment_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* it is the base of FS or GS and a displacement */
 bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la) hidden; /* it is the same whenever the unit runs: *la */
-bool x_looked_up_alone(const struct tinsn *ti) hidden;
 #define GUESS_MAX 96u
 void x_guess(struct translate *t, struct site *s, u32 n) hidden; /* TLB entry */
 void x_guess_no_more(struct translate *t, struct site *s) hidden;
+
+/* native.c: host code for t->in[0..n), for which there is room. */
+const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
+bool x_looked_up_alone(const struct tinsn *ti) hidden;
 struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
 
 /* thunk.c */
