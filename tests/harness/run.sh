@@ -6,7 +6,7 @@
 #
 # Kinds: house/..., unit/NAME, api/NAME and xinterface/NAME (under usekvm), referee/NAME (API tests on the kernel's /dev/kvm, with
 # KVM_REFEREE=1), regress/NAME, debug/NAME (the library's debug build), cli/NAME (tests/cli/NAME.sh BUILD SOURCE), guest/..., fuzz/GROUP,
-# boot/MACHINE, vfio/MODE.
+# boot/MACHINE or another thing that boots, vfio/MODE, qemu/NAME (guests of QEMU that are debugged or draw).
 # A file tests/*/list adds more: one test a line, "NAME TIMEOUT COMMAND...", where @B@ is the build folder and @S@ the source.
 # Tests of what guests see (api, guest, hostile, smp, xinterface, fuzz, qemu) run once more for each engine of $ENGINES: "guest/real [translate]".
 # A test is skipped (exit code 77, "skip: REASON" on its output) only for something that this machine lacks.

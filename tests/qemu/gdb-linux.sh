@@ -26,7 +26,7 @@ symbol()
 until grep -aq 'symbol init_uts_ns.*[0-9a-f]' "$dir/console" || ! kill -0 $qemu 2>/dev/null; do sleep 0.2; done
 SETHOSTNAME=$(symbol __x64_sys_sethostname) UTS_NS=$(symbol init_uts_ns)
 gdb -nx -nh -batch -x "$HERE/linux.py" >"$dir/gdb" 2>&1 </dev/null
-grep -q '^gdb: [0-9]* checks' "$dir/gdb" || kill $qemu
+grep -q '^gdb: [0-9]* checks' "$dir/gdb" || kill $qemu 2>/dev/null
 wait $qemu
 rc=$?
 qemu=

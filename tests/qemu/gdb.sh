@@ -34,7 +34,7 @@ while kill -0 $gdb 2>/dev/null; do
 done
 wait $gdb
 gdb_rc=$?
-grep -q '^gdb: [0-9]* checks' "$dir/gdb" || kill $qemu
+grep -q '^gdb: [0-9]* checks' "$dir/gdb" || kill $qemu 2>/dev/null
 wait $qemu
 rc=$?
 gdb= qemu=
