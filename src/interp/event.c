@@ -66,18 +66,17 @@ void event_run(struct cpu *c)
 		event_deliver(c, ev->exc_vector, soft(ev->exc_vector) ? EVENT_SOFT_EXC : EVENT_EXC, ev->exc_has_error, ev->exc_error,
 			      back ? c->dbg_exit.int3_next : c->rip);
 		c->dbg_exit.int3_next = 0;
-		ev->exc_injected = false;
 	} else if (ev->nmi_injected) {
 		ev->nmi_masked = true;
 		event_deliver(c, EX_NMI, EVENT_NMI, false, 0, c->rip);
-		ev->nmi_injected = false;
 	} else if (ev->intr_injected) {
 		event_deliver(c, ev->intr_vector, EVENT_INTR, false, 0, c->rip);
-		ev->intr_injected = false;
 		stat_add(&c->stat.interrupts, 1);
 	} else {
 		return;
 	}
+	/* One event an entry: others that the VMM has injected with it are dropped, as KVM does when the CPU comes back. */
+	ev->exc_injected = ev->nmi_injected = ev->intr_injected = false;
 	ev->shadow = 0;
 	c->rip = c->next_rip;
 }

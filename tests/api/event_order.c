@@ -2,6 +2,7 @@
 /*
  * Of two events that wait when KVM_RUN begins, an interrupt that was on its way (KVM_SET_VCPU_EVENTS) and an NMI, the interrupt is delivered first and
  * the NMI before the first instruction of its handler. An NMI held back by the shadow of MOV SS comes so too when the next instruction faults.
+ * An exception and an interrupt that are both on their way: the exception is delivered, and the interrupt is gone.
  */
 #include "kvmtest.h"
 
@@ -54,5 +55,15 @@ int main(void)
 	REQUIRE(ioctl(v.vcpu, KVM_SET_VCPU_EVENTS, &ev) == 0);
 	out_of(0x02);
 	out_of(0x03);
+
+	kt_set_rip(v.vcpu, 0x1040);
+	memset(&ev, 0, sizeof(ev));
+	ev.exception.injected = 1;
+	ev.exception.nr = 0;
+	ev.interrupt.injected = 1;
+	ev.interrupt.nr = 0x30;
+	REQUIRE(ioctl(v.vcpu, KVM_SET_VCPU_EVENTS, &ev) == 0);
+	out_of(0x03);
+	CHECK_EXIT(v.vcpu, v.run, KVM_EXIT_HLT);
 	return kt_end();
 }
