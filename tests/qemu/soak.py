@@ -13,8 +13,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from machine import Machine, main, need_qemu
 
-MEMORY_MIB = 768
-LEAST_MIB = 512
+MEMORY_MIB = 1024
+LEAST_MIB = 768
 SILENCE = 180
 
 
@@ -32,7 +32,7 @@ class Soak:
         self.m = Machine(os.path.abspath(options.build), folder, "soak", [
             "-M", options.machine, "-cpu", "host", "-smp", "2,maxcpus=3", "-m", str(MEMORY_MIB), "-kernel", options.kernel, "-initrd", options.initrd,
             "-device", "virtio-balloon-pci,id=balloon", "-append",
-            "console=ttyS0 panic=-1 oops=panic softlockup_panic=1 loglevel=7 usekvm.soak=%d" % seconds], launcher,
+            "console=ttyS0 panic=-1 oops=panic softlockup_panic=1 loglevel=7 sysrq_always_enabled usekvm.soak=%d" % seconds], launcher,
             {"USEKVM_CODE_CACHE": str(options.code_cache)} if options.code_cache else {})
 
     def say(self, text):
@@ -49,7 +49,7 @@ class Soak:
                 raise self.m.wrong("the guest says: " + bad.group(0))
             self.heard, self.heard_at = len(text), time.time()
         elif time.time() - self.heard_at > SILENCE:
-            raise self.m.wrong("the guest has said nothing for %d s\n%s" % (SILENCE, self.m.hmp("info registers -a")))
+            raise self.m.wrong("the guest has said nothing for %d s\n%s\n%s" % (SILENCE, self.m.hmp("info registers -a"), self.blocked()))
         status = self.m.status()
         if status != "running":
             raise self.m.wrong("the machine's state is " + status)
@@ -59,6 +59,14 @@ class Soak:
         while time.time() < end:
             self.look()
             time.sleep(min(1, max(0.05, end - time.time())))
+
+    def blocked(self):
+        """What the guest's tasks and CPUs wait for, as its kernel tells it on the console."""
+        at = len(self.m.text())
+        for key in "wl":
+            self.m.qmp("send-key", keys=[{"type": "qcode", "data": k} for k in ("alt", "sysrq", key)], hold_time=200)
+            time.sleep(5)
+        return self.m.text()[at:]
 
     # ---- what is done to the machine ----
 
@@ -125,8 +133,8 @@ class Soak:
             while not self.m.event("DEVICE_DELETED"):
                 self.look()
                 if time.time() > end:
-                    raise self.m.wrong("the guest does not let the CPU go: %s, %s, %s" % (
-                        self.m.qmp("query-cpus-fast"), self.m.qmp("query-hotpluggable-cpus"), self.m.events[-5:]))
+                    raise self.m.wrong("the guest does not let the CPU go: %s, %s, %s\n%s" % (
+                        self.m.qmp("query-cpus-fast"), self.m.qmp("query-hotpluggable-cpus"), self.m.events[-5:], self.blocked()))
                 time.sleep(0.2)
             self.plugged = None
             self.m.wait_text(r"^soak: cpu 2 is gone", 30, at)
