@@ -282,24 +282,30 @@ static bool same_operand(const struct decoded *g, const struct rename *r, const 
 	}
 }
 
-/* The bytes come from the guest, and what we write will run on the host: decode it again and look. */
+/* The bytes come from the guest, and what we write will run on the host: decode it again and look. The guest's own bytes have been. */
 static bool proven(const u8 *code, unsigned n, const struct decoded *g, const struct rename *r)
 {
-	struct decoded h;
+	const struct decoded *h = g;
+	struct decoded again;
 	u8 bytes[15];
 
 	if (n > 15)
 		return false;
-	memset(bytes, 0x90, sizeof(bytes));
-	memcpy(bytes, code, n);
-	if (decode(&h, bytes, 15, 8, false) != DECODE_OK || h.z.length != n || h.z.mnemonic != g->z.mnemonic)
+	if (n != g->z.length || g->z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 || memcmp(code, g->bytes, n)) {
+		memset(bytes, 0x90, sizeof(bytes));
+		memcpy(bytes, code, n);
+		if (decode(&again, bytes, 15, 8, false) != DECODE_OK)
+			return false;
+		h = &again;
+	}
+	if (h->z.length != n || h->z.mnemonic != g->z.mnemonic)
 		return false;
-	if (h.z.operand_count_visible != g->z.operand_count_visible || h.z.avx.mask.reg != g->z.avx.mask.reg)
+	if (h->z.operand_count_visible != g->z.operand_count_visible || h->z.avx.mask.reg != g->z.avx.mask.reg)
 		return false;
-	if ((h.z.attributes ^ g->z.attributes) & (ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
+	if ((h->z.attributes ^ g->z.attributes) & (ZYDIS_ATTRIB_HAS_LOCK | ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPE | ZYDIS_ATTRIB_HAS_REPNE))
 		return false;
 	for (unsigned k = 0; k < g->z.operand_count_visible; k++)
-		if (!same_operand(g, r, &g->op[k], &h.op[k]))
+		if (!same_operand(g, r, &g->op[k], &h->op[k]))
 			return false;
 	return true;
 }
