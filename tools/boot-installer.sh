@@ -16,19 +16,11 @@ with_qemu "$accel"
 get_package debian-installer-12-netboot-amd64
 images=$cache/debian-installer-12-netboot-amd64/usr/lib/debian-installer/images/12/amd64/text/debian-installer/amd64
 check_kernel "$images/linux"
-dir=$(mktemp -d)
-qemu=
-trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
-mkfifo "$dir/in"
-console=$dir/console
-: >"$console"
-start=$(now_ms)
+serial_line
 timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M q35 -m 1200 -nodefaults -display none -no-reboot -serial stdio \
 	-netdev user,id=n -device virtio-net-pci,netdev=n -kernel "$images/linux" -initrd "$images/initrd.gz" \
 	-append "console=ttyS0 DEBIAN_FRONTEND=text" <"$dir/in" >"$console" 2>&1 &
-qemu=$!
-exec 3>"$dir/in"
-trap "" PIPE # QEMU may end first
+serial_open
 # asks TEXT: waits for the question.
 asks()
 {

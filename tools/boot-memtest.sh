@@ -21,18 +21,10 @@ with_qemu "$accel"
 get_package memtest86+
 image=$cache/memtest86+/boot/memtest86+$bits.bin
 [ -f "$image" ] || die "the package memtest86+ has no $image"
-dir=$(mktemp -d)
-qemu=
-trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
-mkfifo "$dir/in"
-console=$dir/console
-: >"$console"
-start=$(now_ms)
+serial_line
 timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M q35 -m "$mem" -smp "$smp" -nodefaults -display none -vga std -no-reboot \
 	-serial stdio -kernel "$image" -append console=ttyS0,115200 <"$dir/in" >"$console" 2>&1 &
-qemu=$!
-exec 3>"$dir/in"
-trap "" PIPE # QEMU may end first
+serial_open
 # What the screen says, each update of a field on a line of its own.
 screen()
 {

@@ -16,19 +16,11 @@ while :; do
 done
 machine=${1:-q35}
 with_qemu "$accel"
-dir=$(mktemp -d)
-qemu=
-trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
+serial_line
 ovmf_firmware "$dir"
-mkfifo "$dir/in"
-console=$dir/console
-: >"$console"
-start=$(now_ms)
 timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M "$machine" -m 256 -smp "$smp" $ovmf_options \
 	-nodefaults -display none -serial stdio <"$dir/in" >"$console" 2>&1 &
-qemu=$!
-exec 3>"$dir/in"
-trap "" PIPE # QEMU may end first
+serial_open
 # shells TEXT N: waits until TEXT has come N times.
 shells()
 {

@@ -168,3 +168,23 @@ secs()
 {
 	printf '%d.%d' $(($1 / 1000)) $((($1 % 1000) / 100))
 }
+
+# A guest whose serial line is answered: serial_line makes $dir (which goes with the script, as the guest does), $dir/in to be its input and $console its output;
+# serial_open, behind the command that starts it in the background, makes $qemu and descriptor 3 to write to it. $start: when.
+serial_line()
+{
+	dir=$(mktemp -d)
+	qemu=
+	trap 'kill $qemu 2>/dev/null; rm -rf "$dir"' EXIT
+	mkfifo "$dir/in"
+	console=$dir/console
+	: >"$console"
+	start=$(now_ms)
+}
+
+serial_open()
+{
+	qemu=$!
+	exec 3>"$dir/in"
+	trap "" PIPE # QEMU may end first
+}
