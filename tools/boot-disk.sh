@@ -22,22 +22,17 @@ if [ -n "$make" ] && [ ! -f "$image" ]; then
 	"$top/tools/make-disk.sh" $efi "$image" || exit 1
 fi
 [ -f "$image" ] || { echo "skip: no disk image ($image): tools/make-disk.sh $efi makes it"; exit 77; }
+serial_line
 console=$cache/console-disk${efi:+-efi}.log
-dir=$(mktemp -d)
-trap 'rm -rf "$dir"' EXIT
-mkfifo "$dir/in"
 : >"$console"
 firmware=
 if [ -n "$efi" ]; then
 	ovmf_firmware "$dir"
 	firmware=$ovmf_options
 fi
-start=$(now_ms)
 timeout -k 5 "$limit" $launcher qemu-system-x86_64 -accel "$accel" -cpu "$cpu" -M q35 -m 512 $firmware -nographic -no-reboot -nodefaults -serial stdio -snapshot \
 	-drive "file=$image,if=virtio,format=raw" -netdev user,id=n -device virtio-net-pci,netdev=n <"$dir/in" >"$console" 2>&1 &
-qemu=$!
-exec 3>"$dir/in"
-trap "" PIPE # QEMU may end first
+serial_open
 sent=
 while kill -0 $qemu 2>/dev/null; do
 	if [ -z "$sent" ] && grep -aq 'root@usekvm' "$console"; then
