@@ -274,6 +274,15 @@ struct cpu_tlbe {
 	u64 rtag, wtag;  /* guest linear page address, or cpu_tlb_none(): not present for that use. What may be written may be read */
 	u64 host, whost; /* address of the host page for reading (there is rtag) and for writing (wtag); or CPU_TLB_NOWHERE */
 };
+static always_inline struct cpu_tlbe cpu_tlbe_none(size_t n)
+{
+	return (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+}
+static always_inline void cpu_tlbe_read_only(struct cpu_tlbe *e, size_t n)
+{
+	e->wtag = cpu_tlb_none(n);
+	e->whost = CPU_TLB_NOWHERE;
+}
 static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
 {
 	return (void *)(e->host | (la & ~PAGE_MASK));

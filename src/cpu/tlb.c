@@ -70,12 +70,10 @@ static void xid_clear_range(struct cpu *c, gva_t va, unsigned shift)
 
 static void entry_clear(struct cpu *c, unsigned t, unsigned n)
 {
-	u64 none = cpu_tlb_none(n);
-
 	if (t < MMU_COUNT)
-		c->tlbs[t][n] = (struct cpu_tlbe){ none, none, CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+		c->tlbs[t][n] = cpu_tlbe_none(n);
 	else
-		c->tlbx[t - MMU_COUNT][n] = (struct cpu_tlbx){ none, CPU_TLB_NOWHERE };
+		c->tlbx[t - MMU_COUNT][n] = (struct cpu_tlbx){ cpu_tlb_none(n), CPU_TLB_NOWHERE };
 }
 
 static bool entry_has(const struct cpu *c, unsigned t, unsigned n, u64 tag, unsigned shift)
@@ -83,12 +81,6 @@ static bool entry_has(const struct cpu *c, unsigned t, unsigned n, u64 tag, unsi
 	if (t >= MMU_COUNT)
 		return c->tlbx[t - MMU_COUNT][n].tag >> shift == tag;
 	return c->tlbs[t][n].rtag >> shift == tag;
-}
-
-static void entry_protect(struct cpu_tlbe *e, unsigned n)
-{
-	e->wtag = cpu_tlb_none(n);
-	e->whost = CPU_TLB_NOWHERE;
 }
 
 /* The first entry of table t from n on that has a tag, and CPU_TLB_SIZE when there is none. locals: of pages that are not global. */
@@ -109,7 +101,7 @@ void cpu_tlb_reset(struct cpu *c)
 	for (unsigned n = 0; n < CPU_TLB_SIZE; n++) {
 		for (unsigned t = 0; t < CPU_TLBS; t++)
 			entry_clear(c, t, n);
-		c->tlbs[MMU_COUNT][n] = c->tlbs[0][n];
+		c->tlbs[MMU_COUNT][n] = cpu_tlbe_none(n);
 	}
 }
 
@@ -245,7 +237,7 @@ static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
 		if (e->wtag == cpu_tlb_none(n))
 			continue;
 		if (protected_since(c, x, e->host))
-			entry_protect(e, n);
+			cpu_tlbe_read_only(e, n);
 		else
 			cpu_tlb_may_write(c, t, n, e->host);
 	}
@@ -298,7 +290,7 @@ void cpu_tlb_flush_write(struct cpu *c)
 {
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		for EACH_USED(c, t, n, false)
-			entry_protect(&c->tlbs[t][n], n);
+			cpu_tlbe_read_only(&c->tlbs[t][n], n);
 	contexts_drop(c);
 	c->tlb_epoch++;
 }
@@ -321,7 +313,7 @@ static void protect_entry(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 	if (e->wtag == cpu_tlb_none(n))
 		return;
 	if (e->host == host_page)
-		entry_protect(e, n);
+		cpu_tlbe_read_only(e, n);
 	else if (cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page))
 		cpu_tlb_may_write(c, t, n, e->host);
 }

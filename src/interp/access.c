@@ -72,11 +72,8 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		return (void *)(page + (la & ~PAGE_MASK));
 	}
 	struct cpu_tlbe *e = &c->tlbs[idx][n];
-	u64 none = cpu_tlb_none(n);
-	if (e->rtag != va || e->host != page) {
-		e->wtag = none;
-		e->whost = CPU_TLB_NOWHERE;
-	}
+	if (e->rtag != va || e->host != page)
+		cpu_tlbe_read_only(e, n);
 	e->rtag = va; /* a page that may be written may be read */
 	e->host = page;
 	cpu_tlb_filled(c, idx, n, r.global);
@@ -86,8 +83,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 	if (kind == MMU_W) {
 		memslot_mark_dirty(s, gfn);
 		if (unlikely(mem_is_code(c->mem, page))) {
-			e->wtag = none;
-			e->whost = CPU_TLB_NOWHERE;
+			cpu_tlbe_read_only(e, n);
 			c->fault_gpa = r.gpa;
 			need_single(c);
 			mem_note_write(c->mem, page);

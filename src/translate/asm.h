@@ -88,13 +88,6 @@ static inline void asm_lea(struct asmb *a, unsigned reg, struct xea m)
 {
 	asm_rm(a, true, 0x8d, reg, m);
 }
-static inline void asm_nop(struct asmb *a, unsigned n) /* 5: nop [rax + rax + 0] */
-{
-	for (; n >= 5; n -= 5)
-		e8(a, 0x0f), e8(a, 0x1f), e8(a, 0x44), e8(a, 0), e8(a, 0);
-	for (; n; n--)
-		e8(a, 0x90);
-}
 void asm_imm(struct asmb *a, unsigned reg, u64 v) hidden; /* the shortest mov; no flags */
 /* opc /ext rm, imm32 of the 81 group: ADD 0, OR 1, AND 4, SUB 5, XOR 6, CMP 7 */
 void asm_ri(struct asmb *a, bool w, unsigned ext, unsigned rm, s32 imm) hidden;

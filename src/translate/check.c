@@ -194,7 +194,7 @@ static void forget(struct cpu *c, u64 la)
 {
 	size_t n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
 
-	c->tlb[n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+	c->tlb[n] = cpu_tlbe_none(n);
 }
 
 /* ---- running ---- */

@@ -376,28 +376,29 @@ static void set_cpuid_old(struct call *c)
 	c->efault = c->r->pick & 1;
 }
 
+/* A list to be filled in: room for `usual` entries or for few, or a number of them that is not so. */
+static void list_of(struct call *c, u32 *n, u32 usual, size_t head, size_t each)
+{
+	*n = c->r->data[0] & 0x80 ? c->r->data[1] : usual;
+	c->size = (unsigned)(head + *n * each);
+	if (c->r->data[0] > 250) {
+		*n = field32(c->r->data);
+		c->efault = true;
+	}
+}
+
 static void get_cpuid(struct call *c)
 {
 	struct kvm_cpuid2 *id = (void *)c->buf;
 
-	id->nent = c->r->data[0] & 0x80 ? c->r->data[1] : 256;
-	c->size = (unsigned)(sizeof(*id) + id->nent * sizeof(id->entries[0]));
-	if (c->r->data[0] > 250) {
-		id->nent = field32(c->r->data);
-		c->efault = true;
-	}
+	list_of(c, &id->nent, 256, sizeof(*id), sizeof(id->entries[0]));
 }
 
 static void msr_list(struct call *c)
 {
 	struct kvm_msr_list *l = (void *)c->buf;
 
-	l->nmsrs = c->r->data[0] & 0x80 ? c->r->data[1] : 512;
-	c->size = (unsigned)(sizeof(*l) + l->nmsrs * sizeof(l->indices[0]));
-	if (c->r->data[0] > 250) {
-		l->nmsrs = field32(c->r->data);
-		c->efault = true;
-	}
+	list_of(c, &l->nmsrs, 512, sizeof(*l), sizeof(l->indices[0]));
 }
 
 static u32 msr_index(const u8 *d)

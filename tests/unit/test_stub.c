@@ -319,7 +319,7 @@ static void normalise(struct image *m)
 static void set_tlb(bool hit)
 {
 	for (unsigned n = 0; n < CPU_TLB_SIZE; n++)
-		C->tlbs[0][n] = (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+		C->tlbs[0][n] = cpu_tlbe_none(n);
 	for (unsigned n = 0; hit && n < 2; n++) {
 		u64 p = (u64)ram + 4096 * n;
 		C->tlbs[0][p >> 12 & (CPU_TLB_SIZE - 1)] = (struct cpu_tlbe){ p, p, p, p };
