@@ -112,7 +112,7 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 {
 	struct interp *in = c->interp;
 	struct code_page *p;
-	bool was_new;
+	bool was_new, again;
 
 	for (p = in->pages[page_slot(hva)]; p; p = p->next)
 		if (p->hva == hva)
@@ -123,8 +123,9 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	p->hva = hva;
 	p->version = mem_track_code(c->mem, hva, &was_new);
 	p->seen = load_acquire(p->version);
+	mem_track_code(c->mem, hva, &again); /* after the version: see page_validate() */
 	p->gen = in->entry_gen;
-	page_shut(c, p, was_new);
+	page_shut(c, p, was_new || again);
 	p->live++;
 	p->used = 0;
 	p->next = in->pages[page_slot(hva)];
@@ -147,12 +148,12 @@ static void page_validate(struct cpu *c, struct code_page *p)
 	struct interp *in = c->interp;
 	u32 v = load_acquire(p->version);
 
-	if (unlikely(v != p->seen)) { /* it may have been given up as a page of code */
+	/* It may have been given up as a page of code. v stays what it was before: when it is given up after this, that must be seen as another version. */
+	if (unlikely(v != p->seen)) {
 		bool fresh;
 		mem_track_code(c->mem, p->hva, &fresh);
 		if (fresh)
 			page_shut(c, p, true);
-		v = load_acquire(p->version);
 	}
 	if (unlikely(p->unstable) && c->ops->write_flush_done(c, p->unstable))
 		p->unstable = 0; /* and once more compared below, after that */

@@ -124,7 +124,8 @@ int mem_write(struct guest_mem *m, gpa_t gpa, const void *buf, size_t len) hidde
  * mem_is_code(): may a write translation be cached for this host page? Called on each TLB fill for write.
  * mem_note_write(): a write to a tracked page happened or is about to; bump its version.
  * mem_untrack(): this page is written to again and again and no longer run, as it seems: writes need not be reported until somebody calls
- * mem_track_code() for it, which who finds the version changed does before he compares the bytes. Called after mem_note_write().
+ * mem_track_code() for it, which who finds the version changed does before he compares the bytes; the version that he goes by afterwards is one that he
+ * has read before that call. Called after mem_note_write().
  */
 u32 *mem_track_code(struct guest_mem *m, u64 hva_page, bool *was_new) hidden;
 bool mem_is_code(struct guest_mem *m, u64 hva_page) hidden;
