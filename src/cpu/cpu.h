@@ -262,7 +262,7 @@ struct cpu_msrs {
  * for "none" in all of them.
  *
  * Translated code also goes through an entry that it guesses, which may be another than the address's own (translate/memory.c). There the
- * tag of none could match: so it is of a page that is not canonical, and an entry without that tag has CPU_TLB_NOWHERE for its host page. What is
+ * tag of none could match: so it is of a page that is not canonical, and an entry without that tag adds nothing to the address. What is
  * accessed then faults on the host as it should in the guest, by #GP.
  */
 #define CPU_TLB_NOWHERE 0x4000000000000000ull
@@ -272,20 +272,25 @@ static always_inline u64 cpu_tlb_none(size_t n)
 }
 struct cpu_tlbe {
 	u64 rtag, wtag;  /* guest linear page address, or cpu_tlb_none(): not present for that use. What may be written may be read */
-	u64 host, whost; /* address of the host page for reading (there is rtag) and for writing (wtag); or CPU_TLB_NOWHERE */
+	u64 radd, wadd;  /* the host's address minus the guest's, for reading (there is rtag) and for writing (wtag); or 0 */
 };
 static always_inline struct cpu_tlbe cpu_tlbe_none(size_t n)
 {
-	return (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), CPU_TLB_NOWHERE, CPU_TLB_NOWHERE };
+	return (struct cpu_tlbe){ cpu_tlb_none(n), cpu_tlb_none(n), 0, 0 };
 }
 static always_inline void cpu_tlbe_read_only(struct cpu_tlbe *e, size_t n)
 {
 	e->wtag = cpu_tlb_none(n);
-	e->whost = CPU_TLB_NOWHERE;
+	e->wadd = 0;
 }
 static always_inline void *cpu_tlbe_ptr(const struct cpu_tlbe *e, gva_t la)
 {
-	return (void *)(e->host | (la & ~PAGE_MASK));
+	return (void *)(la + e->radd);
+}
+/* Of an entry that is present. */
+static always_inline u64 cpu_tlbe_host_page(const struct cpu_tlbe *e)
+{
+	return e->rtag + e->radd;
 }
 /* For fetching, which is C's alone. */
 struct cpu_tlbx {

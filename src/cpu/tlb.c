@@ -9,7 +9,7 @@
  *  - tlb_large has a bit for every gigabyte (by a hash) in which part of a large page was filled since the last full flush: elsewhere INVLPG drops one entry.
  *  - tlb_writer has, by a hash of host pages, the places + 1 in the tables of the two entries at most that may have a write tag, or
  *    CPU_TLB_WRITER_MANY twice. Those put away are not in it: tlb_protected says what they missed.
- *  - An entry without a tag for reading, or for writing, has no host page for that: accesses through guessed entries rely on it (cpu.h).
+ *  - An entry without a tag for reading, or for writing, adds nothing to the address then: accesses through guessed entries rely on it (cpu.h).
  *  - Tables MMU_COUNT and up, where tables are counted in one, are those for fetching.
  *  - cpu.xid (what translated code knows of pages of code) never outlives the translation it was taken from.
  */
@@ -236,10 +236,10 @@ static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
 		*e = x->e[k].data;
 		if (e->wtag == cpu_tlb_none(n))
 			continue;
-		if (protected_since(c, x, e->host))
+		if (protected_since(c, x, cpu_tlbe_host_page(e)))
 			cpu_tlbe_read_only(e, n);
 		else
-			cpu_tlb_may_write(c, t, n, e->host);
+			cpu_tlb_may_write(c, t, n, cpu_tlbe_host_page(e));
 	}
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		c->tlb_shift[t] = MAX(c->tlb_shift[t], x->shift[t]);
@@ -312,10 +312,10 @@ static void protect_entry(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 
 	if (e->wtag == cpu_tlb_none(n))
 		return;
-	if (e->host == host_page)
+	if (cpu_tlbe_host_page(e) == host_page)
 		cpu_tlbe_read_only(e, n);
-	else if (cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page))
-		cpu_tlb_may_write(c, t, n, e->host);
+	else if (cpu_tlb_writers(c, cpu_tlbe_host_page(e)) == cpu_tlb_writers(c, host_page))
+		cpu_tlb_may_write(c, t, n, cpu_tlbe_host_page(e));
 }
 
 /* Has the entry at this place a write tag for a page of host_page's hash? */
@@ -324,7 +324,7 @@ static bool writes_to(struct cpu *c, u16 place, u64 host_page)
 	unsigned t = (place - 1u) / CPU_TLB_SIZE, n = (place - 1u) % CPU_TLB_SIZE;
 	const struct cpu_tlbe *e = &c->tlbs[t][n];
 
-	return e->wtag != cpu_tlb_none(n) && cpu_tlb_writers(c, e->host) == cpu_tlb_writers(c, host_page);
+	return e->wtag != cpu_tlb_none(n) && cpu_tlb_writers(c, cpu_tlbe_host_page(e)) == cpu_tlb_writers(c, host_page);
 }
 
 void cpu_tlb_third_writer(struct cpu *c, u64 host_page, u16 me)

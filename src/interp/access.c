@@ -72,10 +72,10 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		return (void *)(page + (la & ~PAGE_MASK));
 	}
 	struct cpu_tlbe *e = &c->tlbs[idx][n];
-	if (e->rtag != va || e->host != page)
+	if (e->rtag != va || e->radd != page - va)
 		cpu_tlbe_read_only(e, n);
 	e->rtag = va; /* a page that may be written may be read */
-	e->host = page;
+	e->radd = page - va;
 	cpu_tlb_filled(c, idx, n, r.global);
 	/* A page that has been written to will be again; unless somebody wants to hear of it. */
 	if (kind == MMU_R && r.write && !s->dirty && !(s->flags & KVM_MEM_READONLY) && !mem_is_code(c->mem, page))
@@ -93,7 +93,7 @@ static void *fill(struct cpu *c, gva_t la, int kind, unsigned idx, gpa_t *gpa)
 		}
 	}
 	if (e->wtag == va) {
-		e->whost = page;
+		e->wadd = page - va;
 		cpu_tlb_may_write(c, idx, n, page);
 	}
 	return (void *)(page + (la & ~PAGE_MASK));

@@ -86,7 +86,7 @@ static bool legacy_head(struct out *a, const struct decoded *d, const struct ren
 	}
 	rex |= r->reg != REG_NONE ? (r->reg >> 3) << 2 : old & 4;
 	if (r->mem)
-		rex |= r->mbase >> 3;
+		rex |= r->mbase >> 3 | (r->sib ? (r->mindex >> 3) << 1 : 0);
 	else if (r->rm != REG_NONE || r->opreg != REG_NONE)
 		rex |= (r->rm != REG_NONE ? r->rm : r->opreg) >> 3;
 	else
@@ -98,6 +98,12 @@ static bool legacy_head(struct out *a, const struct decoded *d, const struct ren
 		put(a, rex);
 	*at = z->raw.prefix_count;
 	return true;
+}
+
+/* VEX.X and EVEX.X, which are the inverse. */
+static unsigned index_bit(const struct rename *r)
+{
+	return r->sib && r->mindex & 8 ? 0 : 0x40;
 }
 
 static void vex_head(struct out *a, const struct decoded *d, const struct rename *r, unsigned *at)
@@ -121,7 +127,7 @@ static void vex_head(struct out *a, const struct decoded *d, const struct rename
 	if (r->reg != REG_NONE)
 		b1 = (u8)((b1 & 0x7f) | (~r->reg >> 3 & 1) << 7);
 	if (r->mem)
-		b1 = (u8)((b1 & 0x9f) | 0x40 | (~r->mbase >> 3 & 1) << 5);
+		b1 = (u8)((b1 & 0x9f) | index_bit(r) | (~r->mbase >> 3 & 1) << 5);
 	else if (r->rm != REG_NONE)
 		b1 = (u8)((b1 & 0xdf) | (~r->rm >> 3 & 1) << 5);
 	if (r->vvvv != REG_NONE)
@@ -151,7 +157,7 @@ static void evex_head(struct out *a, const struct decoded *d, const struct renam
 	if (r->reg != REG_NONE)
 		b[1] = (u8)((b[1] & 0x7f) | (~r->reg >> 3 & 1) << 7);
 	if (r->mem)
-		b[1] = (u8)((b[1] & 0x9f) | 0x40 | (~r->mbase >> 3 & 1) << 5);
+		b[1] = (u8)((b[1] & 0x9f) | index_bit(r) | (~r->mbase >> 3 & 1) << 5);
 	else if (r->rm != REG_NONE)
 		b[1] = (u8)((b[1] & 0xdf) | (~r->rm >> 3 & 1) << 5);
 	if (r->vvvv != REG_NONE)
@@ -246,7 +252,9 @@ static bool encode(struct out *a, const struct decoded *d, const struct rename *
 		tail += (z->attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + z->raw.disp.size / 8;
 		/* EVEX scales an 8-bit displacement: never one here. */
 		bool d8 = r->mdisp == (s8)r->mdisp && d->z.encoding != ZYDIS_INSTRUCTION_ENCODING_EVEX; /* there it is scaled */
-		put(a, (modrm & 0x38) | (r->mbase & 7) | (!r->mdisp ? 0 : d8 ? 0x40 : 0x80));
+		put(a, (modrm & 0x38) | (r->sib ? 4 : r->mbase & 7) | (!r->mdisp ? 0 : d8 ? 0x40 : 0x80));
+		if (r->sib)
+			put(a, r->mshift << 6 | (r->mindex & 7) << 3 | (r->mbase & 7));
 		if (r->mdisp && d8)
 			put(a, (u8)r->mdisp);
 		else if (r->mdisp)
@@ -276,7 +284,8 @@ static bool same_operand(const struct decoded *g, const struct rename *r, const 
 	}
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE: return o->imm.value.u == h->imm.value.u;
 	case ZYDIS_OPERAND_TYPE_MEMORY:
-		return r->mem && h->mem.base == (ZydisRegister)(ZYDIS_REGISTER_RAX + r->mbase) && !h->mem.index && h->mem.disp.value == r->mdisp &&
+		return r->mem && h->mem.base == (ZydisRegister)(ZYDIS_REGISTER_RAX + r->mbase) && h->mem.disp.value == r->mdisp &&
+		       (r->sib ? h->mem.index == (ZydisRegister)(ZYDIS_REGISTER_RAX + r->mindex) && h->mem.scale == 1u << r->mshift : !h->mem.index) &&
 		       (h->mem.segment == ZYDIS_REGISTER_DS || h->mem.segment == ZYDIS_REGISTER_SS);
 	default: return false;
 	}

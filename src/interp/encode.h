@@ -15,6 +15,8 @@ struct rename {
 	bool mem;       /* the memory operand becomes [mbase + mdisp]; not RSP, RBP, R12, R13 */
 	u8 mbase;
 	s32 mdisp;
+	bool sib;       /* [mbase + (mindex << mshift) + mdisp]; not RSP */
+	u8 mindex, mshift;
 };
 
 /* The field of r that operand o's register stands in, or NULL. */
@@ -26,7 +28,7 @@ static inline bool reg_is_high_byte(ZydisRegister r)
 	return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
 }
 
-/* Does d name one? Then it cannot have [mbase] of R8 or above. */
+/* Does d name one? Then it cannot have [mbase] or [mindex] of R8 or above. */
 bool encode_has_high_byte(const struct decoded *d) hidden;
 
 /*

@@ -171,7 +171,7 @@ static bool choose(struct emit *e)
 static bool copy(struct emit *e)
 {
 	const struct decoded *d = e->d;
-	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, e->mem, (u8)e->mreg, 0 };
+	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, e->mem, (u8)e->mreg, 0, false, 0, 0 };
 
 	for (unsigned k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];

@@ -2,9 +2,9 @@
 /*
  * Writing the host code of one unit: what the files that do it share. emit.c, memory.c, jump.c, system.c, string.c and native.c include it, nobody else.
  *
- * T1 and T2 are scratch between guest instructions. Within one, a memory operand's host address is made in T1 first; then guest registers
- * without a home stand in T2 (or in both, when there is no memory operand); the last host instruction that can fault is the first that
- * changes guest state.
+ * T1 and T2 are scratch between guest instructions. Within one, what makes the host's address of the guest's is found in T1 first, and the operand
+ * becomes T1 and its own registers; then guest registers without a home stand in T2 (or in both, when there is no memory operand); the last host
+ * instruction that can fault is the first that changes guest state.
  *
  * Flags are in the host's (in_reg), in cpu.af (in_slot), in both, or, when nothing needs them, in neither. `live`: those that are needed later.
  */
@@ -16,7 +16,7 @@
 #define HOME_SP R_15
 /* Of a TLB entry. */
 #define TAG(write) ((write) ? offsetof(struct cpu_tlbe, wtag) : offsetof(struct cpu_tlbe, rtag))
-#define HOST(write) ((write) ? offsetof(struct cpu_tlbe, whost) : offsetof(struct cpu_tlbe, host))
+#define ADD(write) ((write) ? offsetof(struct cpu_tlbe, wadd) : offsetof(struct cpu_tlbe, radd))
 
 struct cold { /* code out of line: at the unit's end */
 	u8 *jump;  /* of the hot part, to patch */
@@ -36,10 +36,10 @@ struct xl {
 	unsigned word;    /* 8, or 4: bytes that the stack moves by, and that addresses of code have */
 	bool in_reg, in_slot;
 	u8 fpu_checked;   /* needs that were found fulfilled */
-	u8 spans_ok;      /* those that were looked up: their addresses are in cpu.x_span */
+	u8 spans_ok;      /* those that were looked up: what T1 has to be for them is in cpu.x_span */
 	s16 sp_late;      /* what is yet to be added to RSP: see move_sp_late() in jump.c */
 	u64 hint;         /* where the access may be that is being looked up: for a guess */
-	u8 t1, t1_next;   /* index + 1 of the span whose address is in T1: before this instruction, after it */
+	u8 t1, t1_next;   /* index + 1 of the span whose cpu.x_span is in T1: before this instruction, after it */
 	unsigned ncold;
 	struct cold cold[UNIT_MAX_INSNS * 4];
 };
@@ -82,19 +82,23 @@ struct xea xl_operand_ea(struct xl *x, const struct tinsn *ti, const ZydisDecode
 void xl_linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m) hidden;
 s32 xl_tlb_at(const struct xl *x, unsigned field) hidden;
 void xl_entry_of_t1(struct asmb *a) hidden;
-/* T1: from linear to host address, or away to the slow path, whose site is returned. */
+/* T1: from a linear address to what makes it the host's when it is added; or away to the slow path, whose site is returned. T2 is lost. */
 u32 xl_translate(struct xl *x, const struct tinsn *ti, unsigned size, bool write, unsigned seg) hidden;
-/* T1 + *disp: the host address. The site, for xl_next() behind the access; 0: none. */
-u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write, unsigned seg, u16 live, s32 *disp) hidden;
-u32 xl_operand(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live, s32 *disp) hidden;
+/* After that: the operand on the host. T2 and flags are lost. */
+struct xea xl_on_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m) hidden;
+/* The same for a word at guest register g, which has a home, plus disp. */
+struct xea xl_word_on_host(struct xl *x, unsigned g, s32 disp) hidden;
+/* All of it; *at: the operand on the host. The site, for xl_next() behind the access; 0: none. T2 is lost. */
+u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write, unsigned seg, u16 live, struct xea *at) hidden;
+u32 xl_operand(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live, struct xea *at) hidden;
 void xl_next(struct xl *x, u32 site) hidden;
 
 /* jump.c */
 /* jump is patched when the target has been translated; until then it goes back to C. */
 void xl_leave_to(struct xl *x, const struct tinsn *ti, u8 *jump, u64 target, u16 live) hidden;
 void xl_leave_always(struct xl *x, const struct tinsn *ti, u64 target, u16 live) hidden;
-/* T1 + *disp: room for a word below RSP. */
-u32 xl_push_room(struct xl *x, const struct tinsn *ti, u16 live, s32 *disp) hidden;
+/* *at: room for a word below RSP. */
+u32 xl_push_room(struct xl *x, const struct tinsn *ti, u16 live, struct xea *at) hidden;
 /* Does host code for ti do with an RSP that is not up to date? */
 bool xl_sp_may_wait(const struct xl *x, const struct tinsn *ti) hidden;
 void xl_push(struct xl *x, const struct tinsn *ti) hidden;

@@ -51,28 +51,30 @@ static void leave_indirect(struct xl *x, const struct tinsn *ti, s64 adjust)
 
 /* ---- stack and jumps ---- */
 
-/* T1 + *disp: room for a word below RSP. */
-u32 xl_push_room(struct xl *x, const struct tinsn *ti, u16 live, s32 *disp)
+/* *at: room for a word below RSP. */
+u32 xl_push_room(struct xl *x, const struct tinsn *ti, u16 live, struct xea *at)
 {
-	*disp = 0;
 	if (ti->stack.group)
-		return xl_shared(x, ti, &ti->stack, 8, true, S_SS, live, disp);
+		return xl_shared(x, ti, &ti->stack, 8, true, S_SS, live, at);
 	xl_give_up_flags(x, live);
 	asm_rm(&x->a, x->word == 8, 0x8d, REG_T1, xea_base(HOME_SP, -(s32)x->word));
 	x->hint = x->c->gpr[R_SP] - x->word;
-	return xl_translate(x, ti, x->word, true, S_SS);
+	u32 site = xl_translate(x, ti, x->word, true, S_SS);
+	*at = xl_word_on_host(x, R_SP, -(s32)x->word);
+	return site;
 }
 
-/* T1 + *disp: the word at register base, which is to be popped. */
-static u32 popped(struct xl *x, const struct tinsn *ti, unsigned base, u16 live, s32 *disp)
+/* *at: the word at guest register g, RSP or RBP, which is to be popped. */
+static u32 popped(struct xl *x, const struct tinsn *ti, unsigned g, u16 live, struct xea *at)
 {
-	*disp = 0;
 	if (ti->stack.group)
-		return xl_shared(x, ti, &ti->stack, 8, false, S_SS, live, disp);
+		return xl_shared(x, ti, &ti->stack, 8, false, S_SS, live, at);
 	xl_give_up_flags(x, live);
-	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, base);
-	x->hint = x->c->gpr[base == HOME_SP ? R_SP : R_BP];
-	return xl_translate(x, ti, x->word, false, S_SS);
+	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, x_home[g]);
+	x->hint = x->c->gpr[g];
+	u32 site = xl_translate(x, ti, x->word, false, S_SS);
+	*at = xl_word_on_host(x, g, 0);
+	return site;
 }
 
 /* A row of PUSHes or POPs whose span has been looked up moves RSP at its end. Nothing of it but vanished memory can fault: marks know how much is missing. */
@@ -123,31 +125,31 @@ static void store_word(struct xl *x, unsigned reg, struct xea m)
 	asm_rm(&x->a, x->word == 8, 0x89, reg, m);
 }
 
-static void store_imm(struct xl *x, s32 disp, u64 v)
+static void store_imm(struct xl *x, struct xea at, u64 v)
 {
 	if (v == (u64)(s64)(s32)v || x->word == 4) {
-		asm_rm(&x->a, x->word == 8, 0xc7, 0, xea_base(REG_T1, disp));
+		asm_rm(&x->a, x->word == 8, 0xc7, 0, at);
 		e32(&x->a, (u32)v);
 	} else {
 		asm_imm(&x->a, REG_T2, v);
-		asm_store(&x->a, REG_T2, xea_base(REG_T1, disp));
+		asm_store(&x->a, REG_T2, at);
 	}
 }
 
 /* Read first: if the push faults, the whole is done again. */
 static void push_memory(struct xl *x, const struct tinsn *ti)
 {
-	s32 disp;
-	u32 from = xl_operand(x, ti, &ti->d.op[0], x->word, false, ti->live, &disp);
+	struct xea at;
+	u32 from = xl_operand(x, ti, &ti->d.op[0], x->word, false, ti->live, &at);
 
 	xl_mark(x, ti);
-	load_word(x, REG_T2, xea_base(REG_T1, disp));
+	load_word(x, REG_T2, at);
 	asm_store(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
 	x->t1 = x->t1_next;
-	u32 to = xl_push_room(x, ti, ti->live, &disp);
+	u32 to = xl_push_room(x, ti, ti->live, &at);
 	xl_mark(x, ti);
 	asm_load(&x->a, REG_T2, xea_ctx(CTX(x_tmp)));
-	store_word(x, REG_T2, xea_base(REG_T1, disp));
+	store_word(x, REG_T2, at);
 	xl_move_sp(x, -(s32)x->word);
 	xl_next(x, from);
 	xl_next(x, to);
@@ -162,15 +164,15 @@ void xl_push(struct xl *x, const struct tinsn *ti)
 		push_memory(x, ti);
 		return;
 	}
-	s32 disp;
-	u32 site = xl_push_room(x, ti, ti->live, &disp);
+	struct xea at;
+	u32 site = xl_push_room(x, ti, ti->live, &at);
 	if (o->type == ZYDIS_OPERAND_TYPE_IMMEDIATE) {
 		xl_mark(x, ti);
-		store_imm(x, disp, ti->i.imm);
+		store_imm(x, at, ti->i.imm);
 	} else {
 		unsigned r = xl_in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T2);
 		xl_mark(x, ti);
-		store_word(x, r, xea_base(REG_T1, disp));
+		store_word(x, r, at);
 	}
 	move_sp_late(x, ti, -(s32)x->word);
 	xl_next(x, site);
@@ -179,19 +181,19 @@ void xl_push(struct xl *x, const struct tinsn *ti)
 void xl_pop(struct xl *x, const struct tinsn *ti)
 {
 	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value);
-	s32 disp;
-	u32 site = popped(x, ti, HOME_SP, ti->live, &disp);
+	struct xea at;
+	u32 site = popped(x, ti, R_SP, ti->live, &at);
 
 	xl_mark(x, ti);
 	if (x_home[g] != REG_NONE && g != R_SP) {
-		load_word(x, x_home[g], xea_base(REG_T1, disp));
+		load_word(x, x_home[g], at);
 		move_sp_late(x, ti, (s32)x->word);
 	} else if (g != R_SP) {
-		load_word(x, REG_T2, xea_base(REG_T1, disp));
+		load_word(x, REG_T2, at);
 		move_sp_late(x, ti, (s32)x->word);
 		xl_from_host(x, g, REG_T2);
 	} else {
-		load_word(x, REG_T2, xea_base(REG_T1, disp));
+		load_word(x, REG_T2, at);
 		xl_from_host(x, g, REG_T2);
 	}
 	xl_next(x, site);
@@ -199,11 +201,11 @@ void xl_pop(struct xl *x, const struct tinsn *ti)
 
 void xl_leave(struct xl *x, const struct tinsn *ti)
 {
-	s32 disp;
-	u32 site = popped(x, ti, R_BP, ti->live, &disp);
+	struct xea at;
+	u32 site = popped(x, ti, R_BP, ti->live, &at);
 
 	xl_mark(x, ti);
-	load_word(x, REG_T2, xea_base(REG_T1, disp));
+	load_word(x, REG_T2, at);
 	asm_rm(&x->a, x->word == 8, 0x8d, HOME_SP, xea_base(R_BP, (s32)x->word));
 	asm_mov(&x->a, R_BP, REG_T2);
 	xl_next(x, site);
@@ -211,13 +213,14 @@ void xl_leave(struct xl *x, const struct tinsn *ti)
 
 void xl_ret(struct xl *x, const struct tinsn *ti)
 {
-	s32 adjust = (s32)x->word + (s32)(ti->d.z.operand_count_visible ? ti->d.op[0].imm.value.u & 0xffff : 0), disp;
+	s32 adjust = (s32)x->word + (s32)(ti->d.z.operand_count_visible ? ti->d.op[0].imm.value.u & 0xffff : 0);
+	struct xea at;
 
 	xl_want_slot(x, X86_ARITH);
 	x->in_reg = false;
-	popped(x, ti, HOME_SP, X86_ARITH, &disp);
+	popped(x, ti, R_SP, X86_ARITH, &at);
 	xl_mark(x, ti);
-	load_word(x, REG_T1, xea_base(REG_T1, disp));
+	load_word(x, REG_T1, at);
 	xl_move_sp(x, adjust);
 	leave_indirect(x, ti, adjust);
 }
@@ -230,10 +233,10 @@ static u32 target(struct xl *x, const struct tinsn *ti)
 	xl_want_slot(x, X86_ARITH);
 	x->in_reg = false;
 	if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-		s32 disp;
-		u32 site = xl_operand(x, ti, o, x->word, false, X86_ARITH, &disp);
+		struct xea at;
+		u32 site = xl_operand(x, ti, o, x->word, false, X86_ARITH, &at);
 		xl_mark(x, ti);
-		load_word(x, REG_T1, xea_base(REG_T1, disp));
+		load_word(x, REG_T1, at);
 		return site;
 	}
 	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, xl_in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
@@ -248,11 +251,11 @@ void xl_jmp_indirect(struct xl *x, const struct tinsn *ti)
 
 void xl_call(struct xl *x, const struct tinsn *ti)
 {
-	s32 disp;
+	struct xea at;
 
-	xl_push_room(x, ti, ti->live, &disp);
+	xl_push_room(x, ti, ti->live, &at);
 	xl_mark(x, ti);
-	store_imm(x, disp, ti->rip + ti->len);
+	store_imm(x, at, ti->rip + ti->len);
 	xl_move_sp(x, -(s32)x->word);
 	xl_leave_always(x, ti, ti->target, ti->live_target);
 }
@@ -260,7 +263,7 @@ void xl_call(struct xl *x, const struct tinsn *ti)
 void xl_call_indirect(struct xl *x, const struct tinsn *ti)
 {
 	struct asmb *a = &x->a;
-	s32 disp;
+	struct xea at;
 
 	target(x, ti);
 	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. With LA57 it sees more of them than need be. */
@@ -276,9 +279,9 @@ void xl_call_indirect(struct xl *x, const struct tinsn *ti)
 	}
 	asm_store(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	x->t1 = 0;
-	xl_push_room(x, ti, X86_ARITH, &disp);
+	xl_push_room(x, ti, X86_ARITH, &at);
 	xl_mark(x, ti);
-	store_imm(x, disp, ti->rip + ti->len);
+	store_imm(x, at, ti->rip + ti->len);
 	xl_move_sp(x, -(s32)x->word);
 	asm_load(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	leave_indirect(x, ti, -(s64)x->word);

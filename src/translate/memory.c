@@ -29,27 +29,114 @@ bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la)
 	return true;
 }
 
+/* An operand's guest registers, or -1. */
+struct parts {
+	int base, index;
+	u8 shift;
+	s32 disp;
+};
+
+static struct parts parts_of(const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	const ZydisDecodedInstruction *z = &ti->d.z;
+	bool no_base = z->raw.modrm.mod == 0 && z->raw.modrm.rm == 4 && z->raw.sib.base == 5 && z->raw.sib.offset; /* lower.c knows why */
+
+	return (struct parts){ no_base ? -1 : stub_gpr(m->mem.base), stub_gpr(m->mem.index), m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0,
+			       no_base ? (s32)z->raw.disp.value : (s32)m->mem.disp.value };
+}
+
+static bool by_rip(const ZydisDecodedOperand *m)
+{
+	return m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP;
+}
+
+static bool homeless(int g)
+{
+	return g >= 0 && x_home[g] == REG_NONE;
+}
+
 /* The operand in terms of host registers: loads those without a home into T1 and T2. */
 struct xea xl_operand_ea(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
 {
-	struct xea ea = { REG_NONE, REG_NONE, 0, (s32)m->mem.disp.value };
-	const ZydisDecodedInstruction *z = &ti->d.z;
-	bool no_base = z->raw.modrm.mod == 0 && z->raw.modrm.rm == 4 && z->raw.sib.base == 5 && z->raw.sib.offset; /* lower.c knows why */
-	int b = no_base ? -1 : stub_gpr(m->mem.base), i = stub_gpr(m->mem.index);
+	struct parts p = parts_of(ti, m);
+	struct xea ea = { REG_NONE, REG_NONE, 0, p.disp };
 
-	if (m->mem.base == ZYDIS_REGISTER_RIP || m->mem.base == ZYDIS_REGISTER_EIP) {
+	if (by_rip(m)) {
 		asm_imm(&x->a, REG_T1, ti->rip + ti->len + (u64)m->mem.disp.value);
 		return xea_base(REG_T1, 0);
 	}
-	if (no_base)
-		ea.disp = (s32)z->raw.disp.value;
-	if (b >= 0)
-		ea.base = (u8)xl_in_host(x, (unsigned)b, REG_T1);
-	if (i >= 0) {
-		ea.index = (u8)xl_in_host(x, (unsigned)i, REG_T2);
-		ea.scale = m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0;
+	if (p.base >= 0)
+		ea.base = (u8)xl_in_host(x, (unsigned)p.base, REG_T1);
+	if (p.index >= 0) {
+		ea.index = (u8)xl_in_host(x, (unsigned)p.index, REG_T2);
+		ea.scale = p.shift;
 	}
 	return ea;
+}
+
+/* T1 += guest register g. */
+static void add_gpr(struct xl *x, unsigned g)
+{
+	if (x_home[g] != REG_NONE)
+		asm_rr(&x->a, true, 0x03, REG_T1, x_home[g]);
+	else
+		asm_rm(&x->a, true, 0x03, REG_T1, xea_ctx(xl_gpr_slot(g)));
+}
+
+/* T1 += an address that is not simply the sum of its parts: it is cut to 32 bits, or has RIP in it. */
+static struct xea whole_on_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	struct asmb *a = &x->a;
+	struct parts p = parts_of(ti, m);
+	bool w = ti->d.z.address_width == 64;
+
+	if (by_rip(m)) {
+		u64 la = ti->rip + ti->len + (u64)m->mem.disp.value;
+		asm_imm(a, REG_T2, w ? la : (u32)la);
+	} else if (homeless(p.base) && homeless(p.index)) {
+		asm_load(a, REG_T2, xea_ctx(xl_gpr_slot((unsigned)p.index)));
+		asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, p.shift); /* shl */
+		asm_rm(a, true, 0x03, REG_T2, xea_ctx(xl_gpr_slot((unsigned)p.base)));
+		asm_rm(a, w, 0x8d, REG_T2, xea_base(REG_T2, p.disp));
+	} else {
+		struct xea ea = { p.base < 0 ? REG_NONE : (u8)xl_in_host(x, (unsigned)p.base, REG_T2),
+				  p.index < 0 ? REG_NONE : (u8)xl_in_host(x, (unsigned)p.index, REG_T2), p.shift, p.disp };
+		asm_rm(a, w, 0x8d, REG_T2, ea);
+	}
+	asm_rr(a, true, 0x03, REG_T1, REG_T2);
+	return xea_base(REG_T1, 0);
+}
+
+struct xea xl_on_host(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
+{
+	struct asmb *a = &x->a;
+	struct parts p = parts_of(ti, m);
+
+	if (xl_seg_of(m) >= S_FS)
+		asm_rm(a, true, 0x03, REG_T1, xl_seg_base(xl_seg_of(m)));
+	if (ti->d.z.address_width != 64 || by_rip(m))
+		return whole_on_host(x, ti, m);
+	if (homeless(p.index)) {
+		asm_load(a, REG_T2, xea_ctx(xl_gpr_slot((unsigned)p.index)));
+		asm_lea(a, REG_T1, (struct xea){ REG_T1, REG_T2, p.shift, 0 });
+		p.index = -1;
+	}
+	if (homeless(p.base) || (p.base >= 0 && p.index >= 0)) {
+		add_gpr(x, (unsigned)p.base);
+		p.base = -1;
+	}
+	if (p.base >= 0)
+		return (struct xea){ REG_T1, x_home[p.base], 0, p.disp };
+	return (struct xea){ REG_T1, p.index >= 0 ? x_home[p.index] : REG_NONE, p.shift, p.disp };
+}
+
+struct xea xl_word_on_host(struct xl *x, unsigned g, s32 disp)
+{
+	if (x->word == 8)
+		return (struct xea){ REG_T1, x_home[g], 0, disp };
+	asm_rm(&x->a, false, 0x8d, REG_T2, xea_base(x_home[g], disp));
+	asm_rr(&x->a, true, 0x03, REG_T1, REG_T2);
+	return xea_base(REG_T1, 0);
 }
 
 bool x_segment_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
@@ -74,7 +161,10 @@ void xl_linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *
 	unsigned s = xl_seg_of(m);
 	int b = stub_gpr(m->mem.base), i = stub_gpr(m->mem.index);
 
-	asm_rm(&x->a, w, 0x8d, REG_T1, ea);
+	if (w && ea.index == REG_NONE && ea.base != REG_NONE && !ea.disp)
+		asm_mov(&x->a, REG_T1, ea.base); /* takes no time */
+	else
+		asm_rm(&x->a, w, 0x8d, REG_T1, ea);
 	if (s >= S_FS)
 		asm_rm(&x->a, true, 0x03, REG_T1, xl_seg_base(s));
 	x->hint = (b < 0 ? 0 : x->c->gpr[b]) + (i < 0 ? 0 : x->c->gpr[i] * m->mem.scale) + (u64)m->mem.disp.value + (s >= S_FS ? x->c->seg[s].base : 0);
@@ -118,18 +208,18 @@ static u8 *compare_tag(struct asmb *a, struct xea e, s32 table, unsigned size, b
 	return asm_jump(a, CC_A);
 }
 
-static void add_host(struct asmb *a, struct xea e, s32 table, bool write)
+static void load_add(struct asmb *a, struct xea e, s32 table, bool write)
 {
-	e.disp += table + (s32)HOST(write);
-	asm_rm(a, true, 0x03, REG_T1, e);
+	e.disp += table + (s32)ADD(write);
+	asm_load(a, REG_T1, e);
 }
 
 static const struct xea indexed = { REG_CTX, REG_T2, 3, 0 };
 
 /*
  * Guesses. In user code, which loops more than the kernel's, the entry is in the instructions: that which the access used last. What depends on it
- * then waits for two instructions instead of ten cycles, and the code is shorter by a third. Both tags and host pages of an entry that is
- * not there are proof against addresses that are not its own (cpu_tlb_none()).
+ * then waits for nothing, instead of ten cycles, and the code is shorter by a third. An entry that is not there is proof against addresses that are
+ * not its own (cpu_tlb_none()).
  */
 static struct xea guessed(u32 n)
 {
@@ -144,10 +234,10 @@ static s32 table_of(const struct site *s)
 
 void x_guess(struct translate *t, struct site *s, u32 n)
 {
-	s32 e = table_of(s) + guessed(n).disp, tag = e + (s32)TAG(s->write), host = e + (s32)HOST(s->write);
+	s32 e = table_of(s) + guessed(n).disp, tag = e + (s32)TAG(s->write), add = e + (s32)ADD(s->write);
 
 	memcpy(t->rw + s->entry + 4, &tag, 4); /* behind REX, opcode, ModRM and SIB */
-	memcpy(t->rw + s->hit - 4, &host, 4);
+	memcpy(t->rw + s->hit - 4, &add, 4);
 	s->guess = (u16)(n + 1);
 }
 
@@ -162,7 +252,7 @@ void x_guess_no_more(struct translate *t, struct site *s)
 	cold = jump + 4 + rel;
 	xl_entry_of_t1(a);
 	away = compare_tag(a, indexed, table, s->size, s->write);
-	add_host(a, indexed, table, s->write);
+	load_add(a, indexed, table, s->write);
 	asm_jump_to(a, CC_ALWAYS, t->rw + s->hit);
 	asm_patch(away, a->p);
 	if (s->spans) { /* cold_span() looks at T1 first */
@@ -178,7 +268,7 @@ void x_guess_no_more(struct translate *t, struct site *s)
 	s->guess = 0;
 }
 
-/* T1: from linear to host address, or away to the slow path. The host's flags and T2 are lost. */
+/* As xl_translate(), for a site that is there. The host's flags are lost. */
 static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsigned seg)
 {
 	struct asmb *a = &x->a;
@@ -195,7 +285,7 @@ static u32 translate_as(struct xl *x, u32 site, unsigned size, bool write, unsig
 	s->guess = guess ? (u16)(n + 1) : 0;
 	struct cold *c = xl_cold(x, SITE_MEM, site, compare_tag(a, e, table, size, write));
 	c->undo = guess ? 0 : table + (s32)TAG(write);
-	add_host(a, e, table, write);
+	load_add(a, e, table, write);
 	s->hit = xl_here(x);
 	s->size = (u16)size;
 	s->write = write;
@@ -207,14 +297,21 @@ u32 xl_translate(struct xl *x, const struct tinsn *ti, unsigned size, bool write
 {
 	return translate_as(x, xl_site(x, ti, SITE_MEM), size, write, seg);
 }
-/* The same for a page that is known, and so is its entry. T1: the page's host address. */
+
+/* Can an address in this page be a displacement? */
+static bool is_near(u64 page)
+{
+	return page == (u64)(s64)(s32)page;
+}
+
+/* The same for a page that is known, and so is its entry. T1: as above if the page is near; else its host address. */
 static void translate_page(struct xl *x, u32 site, u64 page, bool write)
 {
 	struct asmb *a = &x->a;
 	struct site *s = &x->t->sites[site];
 	s32 entry = (s32)(((page >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1)) * sizeof(struct cpu_tlbe));
 
-	if (page == (u64)(s64)(s32)page) {
+	if (is_near(page)) {
 		asm_rm(a, true, 0x81, 7, xea_ctx(xl_tlb_at(x, TAG(write)) + entry));
 		e32(a, (u32)page);
 	} else {
@@ -222,23 +319,49 @@ static void translate_page(struct xl *x, u32 site, u64 page, bool write)
 		asm_rm(a, true, 0x3b, REG_T1, xea_ctx(xl_tlb_at(x, TAG(write)) + entry));
 	}
 	xl_cold(x, SITE_MEM, site, asm_jump(a, CC_NE));
-	asm_load(a, REG_T1, xea_ctx(xl_tlb_at(x, HOST(write)) + entry));
+	asm_rm(a, true, is_near(page) ? 0x8b : 0x03, REG_T1, xea_ctx(xl_tlb_at(x, ADD(write)) + entry));
 	s->hit = xl_here(x);
 	s->absolute = true;
+	s->far_page = !is_near(page);
 }
 
-/* T1 + *disp: host address of an access that shares its look-up. It does it, if it is the first. */
-u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write, unsigned seg, u16 live, s32 *disp)
+static struct xea page_on_host(u64 page, s32 off)
+{
+	return xea_base(REG_T1, off + (is_near(page) ? (s32)page : 0));
+}
+
+/* T1 is cpu.x_span's value. Flags stay. */
+static struct xea shared_on_host(struct xl *x, const struct share *sh)
+{
+	const struct span *sp = &x->t->span[sh->group - 1];
+	s32 disp = sp->lo + sh->at - sh->off; /* from the base */
+
+	x->t1_next = sh->group;
+	if (sh->base == SHARE_PAGE)
+		return page_on_host(sp->page, sh->at);
+	if (sh->base >= SHARE_FS)
+		return xea_base(REG_T1, disp);
+	if (sh->base == R_SP)
+		disp += x->sp_late;
+	if (x_home[sh->base] != REG_NONE)
+		return (struct xea){ REG_T1, x_home[sh->base], 0, disp };
+	asm_load(&x->a, REG_T2, xea_ctx(xl_gpr_slot(sh->base)));
+	asm_lea(&x->a, REG_T1, (struct xea){ REG_T1, REG_T2, 0, 0 });
+	x->t1_next = 0;
+	return xea_base(REG_T1, disp);
+}
+
+/* An access that shares its look-up. It does it, if it is the first. */
+u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsigned size, bool write, unsigned seg, u16 live, struct xea *at)
 {
 	struct asmb *a = &x->a;
 	const struct span *sp = &x->t->span[sh->group - 1];
 	struct xea kept = xea_ctx(CTX(x_span) + 8 * (s32)(sh->group - 1));
 
-	*disp = sh->at;
 	if (x->spans_ok & BIT(sh->group - 1)) {
 		if (x->t1 != sh->group)
 			asm_load(a, REG_T1, kept);
-		x->t1_next = sh->group;
+		*at = shared_on_host(x, sh);
 		return 0;
 	}
 	xl_give_up_flags(x, live);
@@ -248,27 +371,34 @@ u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsi
 		x->t->sites[site].la = sp->page;
 		translate_page(x, site, sp->page, sp->write);
 	} else {
-		if (sh->base >= SHARE_FS)
-			asm_load(a, REG_T1, xl_seg_base(S_FS + sh->base - SHARE_FS));
-		asm_lea(a, REG_T1, xea_base(sh->base >= SHARE_FS ? REG_T1 : xl_in_host(x, sh->base, REG_T1), from));
-		x->hint = (sh->base >= SHARE_FS ? x->c->seg[S_FS + sh->base - SHARE_FS].base : x->c->gpr[sh->base]) + (u64)(s64)from;
+		bool by_seg = sh->base >= SHARE_FS;
+		unsigned s = S_FS + sh->base - SHARE_FS;
+		if (by_seg)
+			asm_load(a, REG_T1, xl_seg_base(s));
+		unsigned base = by_seg ? REG_T1 : xl_in_host(x, sh->base, REG_T1);
+		if (from)
+			asm_lea(a, REG_T1, xea_base(base, from));
+		else
+			asm_mov(a, REG_T1, base);
+		x->hint = (by_seg ? x->c->seg[s].base : x->c->gpr[sh->base]) + (u64)(s64)from;
 		translate_as(x, site, sp->bytes, sp->write, seg);
 		x->cold[x->ncold - 1].plain = xl_site(x, ti, SITE_LINK);
+		if (by_seg)
+			asm_rm(a, true, 0x03, REG_T1, xl_seg_base(s));
 	}
 	asm_store(a, REG_T1, kept);
 	x->spans_ok |= (u8)BIT(sh->group - 1);
-	x->t1_next = sh->group;
+	*at = shared_on_host(x, sh);
 	return site;
 }
 
-/* T1 + *disp: host address of the operand, `live` of the flags kept. The site, whose `next` is to be filled. */
-u32 xl_operand(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live, s32 *disp)
+/* `live` of the flags are kept. The site, whose `next` is to be filled. */
+u32 xl_operand(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m, unsigned size, bool write, u16 live, struct xea *at)
 {
 	u64 la;
 
-	*disp = 0;
 	if (ti->operand.group)
-		return xl_shared(x, ti, &ti->operand, size, write, xl_seg_of(m), live, disp);
+		return xl_shared(x, ti, &ti->operand, size, write, xl_seg_of(m), live, at);
 	xl_give_up_flags(x, live);
 	if (x_absolute(ti, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE) {
 		u32 site = xl_site(x, ti, SITE_MEM);
@@ -276,11 +406,13 @@ u32 xl_operand(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *
 		x->t->sites[site].size = (u16)size;
 		x->t->sites[site].write = write;
 		translate_page(x, site, la & PAGE_MASK, write);
-		*disp = (s32)(la & ~PAGE_MASK);
+		*at = page_on_host(la & PAGE_MASK, (s32)(la & ~PAGE_MASK));
 		return site;
 	}
 	xl_linear(x, ti, m);
-	return xl_translate(x, ti, size, write, xl_seg_of(m));
+	u32 site = xl_translate(x, ti, size, write, xl_seg_of(m));
+	*at = xl_on_host(x, ti, m);
+	return site;
 }
 
 /* site: 0: none, since the access was of a span that had been looked up. */

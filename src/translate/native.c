@@ -149,7 +149,8 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 	const struct decoded *d = &ti->d;
 	const ZydisDecodedOperand *m = x_memory_operand(d);
 	struct temps t = { .max = m ? 1 : 2, .host = { REG_T2, REG_T1 } };
-	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, m, REG_T1, 0 };
+	struct rename r = { REG_NONE, REG_NONE, REG_NONE, REG_NONE, m, REG_T1, 0, false, 0, 0 };
+	struct xea at = xea_base(REG_T1, 0);
 	u16 through = ti->fwrite ? ti->live_after & ~ti->fkill : 0; /* what it may leave as it was */
 	u32 site = 0;
 
@@ -167,9 +168,14 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 			if (last_x87)
 				keep_offset(x, m);
 			site = xl_translate(x, ti, m->size / 8, write, xl_seg_of(m));
+			at = xl_on_host(x, ti, m);
 		} else {
-			site = xl_operand(x, ti, m, m->size / 8, write, ti->live, &r.mdisp);
+			site = xl_operand(x, ti, m, m->size / 8, write, ti->live, &at);
 		}
+		r.mdisp = at.disp;
+		r.sib = at.index != REG_NONE;
+		r.mindex = at.index;
+		r.mshift = at.scale;
 		if (site) {
 			x->t->sites[site].masked = x_looked_up_alone(ti); /* a pending exception comes before a fault */
 			x->t->sites[site].align = alignment(ti);
@@ -184,8 +190,10 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 	bool by_rsi = m && encode_has_high_byte(d);
 	if (by_rsi) {
 		asm_store(&x->a, R_SI, xea_ctx(CTX(x_tmp)));
-		asm_mov(&x->a, R_SI, REG_T1);
+		asm_lea(&x->a, R_SI, at);
 		r.mbase = R_SI;
+		r.mdisp = 0;
+		r.sib = false;
 	}
 	xl_mark(x, ti);
 	x->t->marks[x->t->nmarks - 1].rsi = by_rsi;

@@ -13,21 +13,21 @@ void xl_moffs(struct xl *x, const struct tinsn *ti)
 	struct asmb *a = &x->a;
 	bool load = !(ti->d.z.opcode & 2);
 	const ZydisDecodedOperand *m = &ti->d.op[load ? 1 : 0];
-	s32 disp;
-	u32 site = xl_operand(x, ti, m, m->size / 8, !load, ti->live, &disp);
+	struct xea at;
+	u32 site = xl_operand(x, ti, m, m->size / 8, !load, ti->live, &at);
 
 	xl_mark(x, ti);
 	if (m->size == 16)
 		e8(a, 0x66);
-	asm_rm(a, m->size == 64, (load ? 0x8a : 0x88) | (m->size > 8), R_AX, xea_base(REG_T1, disp));
+	asm_rm(a, m->size == 64, (load ? 0x8a : 0x88) | (m->size > 8), R_AX, at);
 	xl_next(x, site);
 }
 
 /*
- * T1: host address of what RSI or RDI (reg) points to, for RCX elements of 1 << shift bytes; reg is lost. The two jumps to where that cannot be:
- * the page is not in the TLB, or it ends before.
+ * T1 and reg: host address of what RSI or RDI (reg, a copy of which is at kept) points to, for RCX elements of 1 << shift bytes. The two jumps to
+ * where that cannot be: the page is not in the TLB, or it ends before.
  */
-static void string_operand(struct xl *x, unsigned reg, unsigned shift, bool write, u8 **bad)
+static void string_operand(struct xl *x, unsigned reg, struct xea kept, unsigned shift, bool write, u8 **bad)
 {
 	struct asmb *a = &x->a;
 	struct xea e = { REG_CTX, REG_T2, 3, xl_tlb_at(x, TAG(write)) };
@@ -40,8 +40,9 @@ static void string_operand(struct xl *x, unsigned reg, unsigned shift, bool writ
 	asm_lea(a, reg, (struct xea){ REG_T1, R_CX, (u8)shift, 0 });
 	asm_ri(a, true, 7, reg, PAGE_SIZE);
 	bad[1] = asm_jump(a, CC_A);
-	e.disp = xl_tlb_at(x, offsetof(struct cpu_tlbe, host));
-	asm_rm(a, true, 0x03, REG_T1, e);
+	e.disp = xl_tlb_at(x, ADD(write));
+	asm_load(a, REG_T1, e);
+	asm_rm(a, true, 0x03, REG_T1, kept);
 	asm_mov(a, reg, REG_T1);
 }
 
@@ -68,8 +69,8 @@ void xl_string(struct xl *x, const struct tinsn *ti)
 	asm_store(a, R_DI, xea_ctx(CTX(x_tmp)));
 	asm_store(a, R_SI, xea_ctx(CTX(x_tmp2)));
 	if (movs)
-		string_operand(x, R_SI, shift, false, bad + 2);
-	string_operand(x, R_DI, shift, true, bad);
+		string_operand(x, R_SI, xea_ctx(CTX(x_tmp2)), shift, false, bad + 2);
+	string_operand(x, R_DI, xea_ctx(CTX(x_tmp)), shift, true, bad);
 	xl_mark(x, ti);
 	e8(a, 0xf3);
 	if (ti->i.osz == 2)
@@ -108,7 +109,9 @@ bool xl_bit_string(struct xl *x, const struct tinsn *ti)
 	asm_rr(a, true, w ? 0x8b : 0x63, REG_T2, xl_in_host(x, g, REG_T2)); /* movsxd */
 	asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, shift + 3);             /* sar */
 	asm_lea(a, REG_T1, (struct xea){ REG_T1, REG_T2, (u8)shift, 0 });
+	asm_store(a, REG_T1, xea_ctx(CTX(x_tmp)));
 	u32 site = xl_translate(x, ti, size, ti->d.z.mnemonic != M(BT), xl_seg_of(m));
+	asm_rm(a, true, 0x03, REG_T1, xea_ctx(CTX(x_tmp)));
 	asm_rr(a, true, 0x8b, REG_T2, xl_in_host(x, g, REG_T2));
 	asm_ri(a, false, 4, REG_T2, (s32)(8 * size - 1));
 	xl_mark(x, ti);

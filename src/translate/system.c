@@ -55,7 +55,7 @@ void xl_set_ac(struct xl *x, const struct tinsn *ti, bool ac)
 void xl_pushf(struct xl *x, const struct tinsn *ti)
 {
 	struct asmb *a = &x->a;
-	s32 disp;
+	struct xea at;
 
 	xl_want_flags(x, X86_ARITH);
 	xl_want_slot(x, X86_ARITH);
@@ -66,10 +66,10 @@ void xl_pushf(struct xl *x, const struct tinsn *ti)
 	asm_rm(a, false, 0x0b, REG_T2, xea_ctx(CTX(rflags)));
 	asm_ri(a, false, 4, REG_T2, (s32)~(X86_VM | X86_RF));
 	asm_store(a, REG_T2, xea_ctx(CTX(x_tmp)));
-	u32 site = xl_push_room(x, ti, X86_ARITH, &disp);
+	u32 site = xl_push_room(x, ti, X86_ARITH, &at);
 	xl_mark(x, ti);
 	asm_load(a, REG_T2, xea_ctx(CTX(x_tmp)));
-	asm_store(a, REG_T2, xea_base(REG_T1, disp));
+	asm_store(a, REG_T2, at);
 	xl_move_sp(x, -8);
 	xl_next(x, site);
 }

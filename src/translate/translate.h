@@ -44,7 +44,7 @@ struct site { /* there are many: 48 bytes */
 	u64 rip;     /* of the instruction; LINK: target */
 	u64 la;      /* MEM, if absolute. IND: what was added to RSP */
 	u32 unit;    /* index */
-	u32 hit;     /* code offset: go on here. MEM: with the host pointer in T1 */
+	u32 hit;     /* code offset: go on here. MEM: with the host's address minus the guest's in T1 */
 	u32 next;    /* MEM, OP: when the instruction has been done by the interpreter; MEM, if spans: the way to C. LINK: the jump to patch */
 	union {
 		u32 insn;  /* OP: index of its struct insn */
@@ -63,6 +63,7 @@ struct site { /* there are many: 48 bytes */
 	bool write : 1, ends : 1, absolute : 1, awrite : 1;
 	bool spans : 1;    /* MEM: the look-up is of a span, size and write are that's */
 	bool plain : 1;    /* LINK: to the plain twin */
+	bool far_page : 1; /* MEM, if absolute: with the page's host address in T1 instead */
 	bool masked : 1;   /* MEM: what is accessed depends on a mask: never by the operand's size */
 	bool backward : 1; /* LINK */
 	bool in_reg : 1, in_slot : 1; /* LINK: the flags are in the host's, in cpu.af */

@@ -488,6 +488,12 @@ static bool in_tlb(const struct cpu *c, u64 la, bool write)
 	return (write ? e->wtag : e->rtag) == (la & PAGE_MASK);
 }
 
+/* What T1 is to be when linear address la stands at p. */
+static u64 apart(const struct site *s, const void *p, u64 la)
+{
+	return (u64)p - (s->far_page ? la & ~PAGE_MASK : la);
+}
+
 /* la: where the span begins. Either all of it may be accessed as it is wanted to be, or the plain twin goes on with the instruction. */
 static u64 slow_span(struct cpu *c, u64 la, const struct site *s)
 {
@@ -500,7 +506,7 @@ static u64 slow_span(struct cpu *c, u64 la, const struct site *s)
 	if (p && in_tlb(c, at, s->write)) {
 		if (live)
 			cpu_fpu_get(c);
-		c->x_ret = (u64)(p - s->at);
+		c->x_ret = apart(s, p, at);
 		return (u64)x_rx(c->tr, s->hit);
 	}
 	stat_add(&c->xstat[XS_PLAIN], 1);
@@ -524,14 +530,14 @@ static bool afford(struct translate *t)
 	return true;
 }
 
-/* The access was not to the page of last time. NULL: nor to one that the TLB has. */
-static void *guess_again(struct cpu *c, u64 la, struct site *s)
+/* The access was not to the page of last time. False: nor to one that the TLB has. */
+static bool guess_again(struct cpu *c, u64 la, struct site *s)
 {
 	struct translate *t = c->tr;
 	u32 n = (la >> PAGE_SHIFT) & (CPU_TLB_SIZE - 1);
 
 	if (s->guess == n + 1)
-		return NULL;
+		return false;
 	if (s->wrong < XGUESS_FREE || afford(t)) {
 		s->wrong += s->wrong < XGUESS_FREE;
 		x_guess(t, s, n);
@@ -541,8 +547,9 @@ static void *guess_again(struct cpu *c, u64 la, struct site *s)
 		code_serialize();
 	}
 	if (!in_tlb(c, la, s->write) || (la & ~PAGE_MASK) + s->size > PAGE_SIZE)
-		return NULL;
-	return (u8 *)c->tlb[n].host + (la & ~PAGE_MASK);
+		return false;
+	c->x_ret = c->tlb[n].radd;
+	return true;
 }
 
 u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
@@ -555,8 +562,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	if (s->guess) {
 		const struct cpu_tlbe *e = &c->tlbs[s->mmu_idx][s->guess - 1];
 		la ^= s->write ? e->wtag : e->rtag;
-		c->x_ret = (u64)guess_again(c, la, s);
-		if (c->x_ret)
+		if (guess_again(c, la, s))
 			return (u64)x_rx(t, s->hit);
 	}
 	stub_done(c);
@@ -576,7 +582,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 	}
 	if (live)
 		cpu_fpu_get(c);
-	c->x_ret = (u64)p - (s->absolute ? la & ~PAGE_MASK : 0);
+	c->x_ret = apart(s, p, la);
 	if (p)
 		return (u64)x_rx(t, s->hit);
 	return s->next ? (u64)x_rx(t, s->next) : leave(c);

@@ -322,7 +322,7 @@ static void set_tlb(bool hit)
 		C->tlbs[0][n] = cpu_tlbe_none(n);
 	for (unsigned n = 0; hit && n < 2; n++) {
 		u64 p = (u64)ram + 4096 * n;
-		C->tlbs[0][p >> 12 & (CPU_TLB_SIZE - 1)] = (struct cpu_tlbe){ p, p, p, p };
+		C->tlbs[0][p >> 12 & (CPU_TLB_SIZE - 1)] = (struct cpu_tlbe){ p, p, 0, 0 };
 	}
 }
 
