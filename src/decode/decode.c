@@ -33,6 +33,7 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned n, unsign
 						 : ZYDIS_MACHINE_MODE_LEGACY_16;
 	ZydisStackWidth sw = code_size == 8 ? ZYDIS_STACK_WIDTH_64 : code_size == 4 ? ZYDIS_STACK_WIDTH_32 : ZYDIS_STACK_WIDTH_16;
 
+	d->memo = NULL;
 	ZydisDecoderInit(&dec, mode, sw);
 	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_MPX, ZYAN_FALSE);
 	ZydisDecoderEnableMode(&dec, ZYDIS_DECODER_MODE_CET, ZYAN_FALSE);

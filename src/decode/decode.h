@@ -13,6 +13,7 @@ struct decoded {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
 	u8 bytes[15];
+	struct decode_memo *memo; /* that it was decoded with (memo.h), for who decodes what comes of it; or NULL */
 };
 
 enum decode_result {

@@ -220,7 +220,7 @@ static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struc
 		page_use(p, line);
 		unsigned n = (line + 1) * LINE - off;
 		*avail = n;
-		enum decode_result r = decode(d, p->copy + off, MIN(n, 15u), c->code_size, amd);
+		enum decode_result r = decode_by_memo(&c->interp->memo, d, p->copy + off, MIN(n, 15u), c->code_size, amd);
 		if (r != DECODE_MORE || (line + 1) * LINE == PAGE_SIZE)
 			return r;
 	}
@@ -241,7 +241,7 @@ enum decode_result block_decode_crossing(struct cpu *c, const struct block *b, s
 
 	memcpy(bytes, b->page->copy + off, first);
 	memcpy(bytes + first, b->page2->copy, 15 - first);
-	return decode(d, bytes, 15, c->code_size, cpu_is_amd(c));
+	return decode_by_memo(&c->interp->memo, d, bytes, 15, c->code_size, cpu_is_amd(c));
 }
 
 /* Fill *i from a decode result. False: not implemented; c->insn_bytes are set. */

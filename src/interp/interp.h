@@ -11,12 +11,12 @@
 #include <signal.h>
 #include <ucontext.h>
 
-#include "decode/decode.h"
+#include "decode/memo.h"
 #include "interp/insn.h"
 
 #define BLOCK_MAX_INSNS 64
 #define BLOCK_HASH_BITS 16
-#define BLOCK_ARENA_SIZE (22u << 20) /* of one vCPU alone; several share it (block.c) */
+#define BLOCK_ARENA_SIZE (21u << 20) /* of one vCPU alone; several share it (block.c) */
 #define BLOCK_ARENA_MIN (1u << 20)
 #define CODE_PAGES_MAX 2048
 #define CODE_PAGES_MIN 128
@@ -84,6 +84,7 @@ struct interp {
 	void (*drop_units)(struct cpu *c);
 	/* The host fault happened in translated code: state made that of the instruction's start, and the context that of C code. */
 	bool (*unit_fault)(struct cpu *c, ucontext_t *uc);
+	struct decode_memo memo;
 	u32 held, held_now; /* those of MOV SS, for the next instruction; and what the running one took over */
 };
 

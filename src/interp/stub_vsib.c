@@ -185,7 +185,7 @@ static void op_maskmov(struct cpu *c, const struct insn *i)
 	if (unlikely(v.need & ~c->fpu_ok))
 		stub_unavailable(c, i, v.need);
 	if (v.size == 8) { /* MMX: as every such instruction, x87 to MMX mode first */
-		cpu_fpu_get(c);
+		x87_pending(c, i); /* else the host would fault here, outside of any stub */
 		u32 t;
 		__asm__ volatile("movd %%mm0, %0" : "=r"(t)); /* reads only: the exponents stay */
 		cpu_fpu_put(c);

@@ -2,7 +2,7 @@
 /*
  * Stubs against the machine: each instruction below is assembled by the compiler inside this program, decoded, made into a stub and run
  * on a struct cpu, and run as it is by a trampoline of our own; registers, flags, memory and the whole vector state must agree.
- * LINK: interp/stub.c interp/stub_emit.c interp/encode.c interp/stub_mem.c interp/stub_vsib.c interp/op_xsave.c cpu/fpu.c cpu/cpuid.c decode/feature.c decode/decode.c base/code.c base/sys.c base/string.c base/process.c base/agent.c base/lock.c base/log.c
+ * LINK: interp/stub.c interp/stub_emit.c interp/encode.c interp/stub_mem.c interp/stub_vsib.c interp/op_xsave.c cpu/fpu.c cpu/cpuid.c decode/feature.c decode/decode.c decode/memo.c base/code.c base/sys.c base/string.c base/process.c base/agent.c base/lock.c base/log.c
  * Guest memory is a flat buffer: the fakes below stand for interp/access.c. Bytes, page crossings and masked faults have their cases.
  */
 #include <setjmp.h>

@@ -109,6 +109,9 @@ static void fpu(void)
 	asmv("fldcw %0" : : "m"(cw));
 	check_exc("x87 error with NE", TRY(asmv("fld1; fldz; fdivrp; fwait")), MF, 0);
 	asmv("fninit");
+	asmv("fldcw %0" : : "m"(cw));
+	check_exc("x87 error before MASKMOVQ", TRY(asmv("fld1; fldz; fdivrp; maskmovq %%mm1, %%mm0" : : "D"(buf) : "memory")), MF, 0);
+	asmv("fninit");
 	mx = 0x1d80; /* zero divide unmasked */
 	asmv("ldmxcsr %0" : : "m"(mx));
 	check_exc("SIMD error", TRY(asmv("xorps %%xmm1, %%xmm1; pcmpeqd %%xmm0, %%xmm0; psrld $25, %%xmm0; pslld $23, %%xmm0; divss %%xmm1, %%xmm0" : : )), XM, 0);

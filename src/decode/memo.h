@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A memory of what has been decoded, for who decodes all the time: most instructions differ from one seen before in no more than the displacement and the
+ * immediates, which are put into what is remembered of that. One thread's at a time.
+ */
+#ifndef USEKVM_DECODE_MEMO_H
+#define USEKVM_DECODE_MEMO_H
+
+#include "decode/decode.h"
+
+#define MEMO_SETS 256u
+#define MEMO_WAYS 4u
+#define MEMO_OPS 4u
+
+struct memo_entry {
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand op[MEMO_OPS];
+	u8 disp_op, imm_op[2]; /* operands that have them; MEMO_OPS: none */
+};
+
+/* All zero is empty. */
+struct decode_memo {
+	u64 key[MEMO_SETS][MEMO_WAYS]; /* the bytes before displacement and immediates, up to 7; the last: how many, and the mode. 0: none */
+	u8 next[MEMO_SETS];            /* way that is given up next */
+	struct memo_entry entry[MEMO_SETS][MEMO_WAYS];
+};
+
+/* As decode(): the same in every field of d->z and of the operands that there are; the others up to ZYDIS_MAX_OPERAND_COUNT_VISIBLE are zero. */
+enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd) hidden;
+
+#endif
