@@ -181,6 +181,15 @@ static void keep_vcpu(unsigned n, int fd)
 	keep_map(p, world.run_size);
 }
 
+/* The shared page of the vCPU that fd is, or NULL. */
+static struct kvm_run *run_of_fd(int fd)
+{
+	for (unsigned k = 0; k < PER_KIND; k++)
+		if (fd >= 0 && world.fd[K_VCPU][k] == fd)
+			return run_of[k];
+	return NULL;
+}
+
 static void made(const struct request *q, struct call *c, long r)
 {
 	unsigned n = c->r->obj >> 4;
@@ -302,12 +311,9 @@ static void check_exit(const struct kvm_run *run)
 static void run_guest(const struct record *r)
 {
 	int fd = call_fd(K_VCPU, r->obj);
-	struct kvm_run *run = NULL;
+	struct kvm_run *run = run_of_fd(fd);
 	const u8 *d = r->data;
 
-	for (unsigned k = 0; k < PER_KIND; k++)
-		if (fd >= 0 && world.fd[K_VCPU][k] == fd)
-			run = run_of[k];
 	if (!run)
 		return;
 	if (r->pick & 0x80)
@@ -470,7 +476,7 @@ static void dup_one(const struct record *r)
 	if (n < 0)
 		return;
 	if (kind == K_VCPU)
-		run_of[(r->obj >> 4) % PER_KIND] = run_of[r->obj % PER_KIND];
+		run_of[(r->obj >> 4) % PER_KIND] = run_of_fd(fd);
 	keep(kind, r->obj >> 4, n);
 }
 
@@ -478,14 +484,19 @@ static void dup_one(const struct record *r)
 static void dup_over(const struct record *r)
 {
 	enum kind kind = (enum kind)(r->pick % KINDS), over = (enum kind)((r->pick >> 4) % KINDS);
-	int fd = call_fd(kind, r->obj), n = take(over, r->obj >> 4);
+	int fd = call_fd(kind, r->obj);
+	struct kvm_run *run = kind == K_VCPU ? run_of_fd(fd) : NULL;
+	int n = take(over, r->obj >> 4);
 
 	if (n < 0)
 		return;
-	if (fd < 0 || fd == n || dup2(fd, n) < 0)
+	if (fd < 0 || fd == n || dup2(fd, n) < 0) {
 		close(n);
-	else
-		keep(kind, r->obj >> 2, n);
+		return;
+	}
+	if (kind == K_VCPU)
+		run_of[(r->obj >> 2) % PER_KIND] = run;
+	keep(kind, r->obj >> 2, n);
 }
 
 static void event(const struct record *r)
