@@ -236,10 +236,11 @@ static void fetch(struct cpu *c, struct cpu_tlb_ctx *x)
 		*e = x->e[k].data;
 		if (e->wtag == cpu_tlb_none(n))
 			continue;
-		if (protected_since(c, x, cpu_tlbe_host_page(e)))
+		u64 page = cpu_tlbe_host_page(e);
+		if (protected_since(c, x, page))
 			cpu_tlbe_read_only(e, n);
 		else
-			cpu_tlb_may_write(c, t, n, cpu_tlbe_host_page(e));
+			cpu_tlb_may_write(c, t, n, page);
 	}
 	for (unsigned t = 0; t < MMU_COUNT; t++)
 		c->tlb_shift[t] = MAX(c->tlb_shift[t], x->shift[t]);
@@ -312,10 +313,11 @@ static void protect_entry(struct cpu *c, unsigned t, unsigned n, u64 host_page)
 
 	if (e->wtag == cpu_tlb_none(n))
 		return;
-	if (cpu_tlbe_host_page(e) == host_page)
+	u64 page = cpu_tlbe_host_page(e);
+	if (page == host_page)
 		cpu_tlbe_read_only(e, n);
-	else if (cpu_tlb_writers(c, cpu_tlbe_host_page(e)) == cpu_tlb_writers(c, host_page))
-		cpu_tlb_may_write(c, t, n, cpu_tlbe_host_page(e));
+	else if (cpu_tlb_writers(c, page) == cpu_tlb_writers(c, host_page))
+		cpu_tlb_may_write(c, t, n, page);
 }
 
 /* Has the entry at this place a write tag for a page of host_page's hash? */

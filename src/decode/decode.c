@@ -12,8 +12,7 @@ static bool is_ud_at_opcode(const u8 *b, unsigned n)
 {
 	unsigned k = 0;
 
-	while (k < n && (b[k] == 0x66 || b[k] == 0xf2 || b[k] == 0xf3 || b[k] == 0x26 || b[k] == 0x2e || b[k] == 0x36 || b[k] == 0x3e ||
-			 b[k] == 0x64 || b[k] == 0x65 || b[k] == 0x67 || (b[k] & 0xf0) == 0x40))
+	while (k < n && (decode_is_prefix(b[k]) || (b[k] & 0xf0) == 0x40))
 		k++;
 	return k + 1 < n && b[k] == 0x0f && (b[k + 1] == 0xff || b[k + 1] == 0xb9 || (b[k + 1] & 0xfe) == 0xa6);
 }

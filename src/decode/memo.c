@@ -12,11 +12,6 @@
 static const u16 modrm1[16] = { 0x0f0f, 0x0f0f, 0x0f0f, 0x0f0f, 0, 0, 0x0a0c, 0, 0xffff, 0, 0, 0, 0x00f3, 0xff0f, 0, 0xc0c0 };
 static const u16 modrm2[16] = { 0x200f, 0xffff, 0xff0f, 0, 0xffff, 0xffff, 0xffff, 0xf37f, 0, 0xffff, 0xf8f8, 0xffff, 0x00ff, 0xffff, 0xffff, 0xffff };
 
-static bool is_prefix(u8 b)
-{
-	return b == 0x66 || b == 0xf2 || b == 0xf3 || b == 0xf0 || b == 0x2e || b == 0x36 || b == 0x3e || b == 0x26 || b == 0x64 || b == 0x65;
-}
-
 /* How many of the 8 bytes at b, n of which are the instruction's, say what the instruction is; 0: it is not for the memory. */
 static unsigned key_length(const u8 *b, unsigned n, unsigned code_size)
 {
@@ -25,7 +20,7 @@ static unsigned key_length(const u8 *b, unsigned n, unsigned code_size)
 
 	if (code_size == 2)
 		return 0;
-	while (k < 3 && is_prefix(b[k]))
+	while (k < 3 && decode_is_prefix(b[k]) && b[k] != 0x67)
 		k++;
 	if (code_size == 8 && (b[k] & 0xf0) == 0x40)
 		k++;
@@ -84,20 +79,20 @@ static void from_entry(struct decoded *d, const struct memo_entry *e, const u8 *
 		memset(&d->op[n], 0, (ZYDIS_MAX_OPERAND_COUNT_VISIBLE - n) * sizeof(d->op[0]));
 	if (z->raw.disp.size) {
 		z->raw.disp.value = number(b + z->raw.disp.offset, z->raw.disp.size);
-		if (e->disp_op < MEMO_OPS)
-			d->op[e->disp_op].mem.disp.value = z->raw.disp.value;
+		if (e->at.disp_op < MEMO_OPS)
+			d->op[e->at.disp_op].mem.disp.value = z->raw.disp.value;
 	}
 	for (unsigned k = 0; k < 2 && z->raw.imm[k].size; k++) {
 		z->raw.imm[k].value.u = immediate(z, k, b);
-		if (e->imm_op[k] < MEMO_OPS)
-			d->op[e->imm_op[k]].imm.value.u = z->raw.imm[k].value.u;
+		if (e->at.imm_op[k] < MEMO_OPS)
+			d->op[e->at.imm_op[k]].imm.value.u = z->raw.imm[k].value.u;
 	}
 	memset(d->bytes, 0, sizeof(d->bytes));
 	memcpy(d->bytes, b, z->length);
 }
 
 /* Is d, whose key has k bytes, understood well enough to be changed in its numbers? */
-static bool understood(struct memo_entry *e, const struct decoded *d, unsigned k)
+static bool understood(struct memo_numbers *e, const struct decoded *d, unsigned k)
 {
 	const ZydisDecodedInstruction *z = &d->z;
 	unsigned numbers = z->raw.disp.size / 8, imms = 0;
@@ -130,37 +125,43 @@ static bool understood(struct memo_entry *e, const struct decoded *d, unsigned k
 	return true;
 }
 
+/* In place of the oldest of its set. k: bytes of the key. */
+static void remember(struct decode_memo *m, unsigned set, u64 key, const struct decoded *d, unsigned k)
+{
+	unsigned w = m->next[set];
+	struct memo_entry *e = &m->entry[set][w];
+	struct memo_numbers at;
+
+	if (!understood(&at, d, k))
+		return;
+	m->key[set][w] = key;
+	m->next[set] = (u8)((w + 1) % MEMO_WAYS);
+	e->z = d->z;
+	memcpy(e->op, d->op, sizeof(e->op));
+	e->at = at;
+}
+
 enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
 {
+	unsigned k = 0, set = 0;
 	u64 key = 0;
 
 	memcpy(&key, bytes, MIN(n, 8u));
-	unsigned k = key_length((const u8 *)&key, n, code_size);
-	if (!k) {
-		enum decode_result r = decode(d, bytes, n, code_size, amd);
-		d->memo = m;
-		return r;
+	if (m)
+		k = key_length((const u8 *)&key, n, code_size);
+	if (k) {
+		key = (key & (BIT(8 * k) - 1)) | (u64)(k | (code_size == 8) << 4 | (unsigned)amd << 5) << 56;
+		set = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 56) % MEMO_SETS;
+		for (unsigned w = 0; w < MEMO_WAYS; w++)
+			if (m->key[set][w] == key && m->entry[set][w].z.length <= n) {
+				from_entry(d, &m->entry[set][w], bytes);
+				d->memo = m;
+				return DECODE_OK;
+			}
 	}
-	key = (key & (BIT(8 * k) - 1)) | (u64)(k | (code_size == 8) << 4 | (unsigned)amd << 5) << 56;
-	unsigned set = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 56) % MEMO_SETS;
-	for (unsigned w = 0; w < MEMO_WAYS; w++)
-		if (m->key[set][w] == key && m->entry[set][w].z.length <= n) {
-			from_entry(d, &m->entry[set][w], bytes);
-			d->memo = m;
-			return DECODE_OK;
-		}
 	enum decode_result r = decode(d, bytes, n, code_size, amd);
 	d->memo = m;
-	if (r == DECODE_OK) {
-		unsigned w = m->next[set];
-		struct memo_entry *e = &m->entry[set][w];
-		m->key[set][w] = 0;
-		if (understood(e, d, k)) {
-			e->z = d->z;
-			memcpy(e->op, d->op, sizeof(e->op));
-			m->key[set][w] = key;
-			m->next[set] = (u8)((w + 1) % MEMO_WAYS);
-		}
-	}
+	if (k && r == DECODE_OK)
+		remember(m, set, key, d, k);
 	return r;
 }

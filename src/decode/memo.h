@@ -12,10 +12,13 @@
 #define MEMO_WAYS 4u
 #define MEMO_OPS 4u
 
+struct memo_numbers { /* which operands have them; MEMO_OPS: none */
+	u8 disp_op, imm_op[2];
+};
 struct memo_entry {
 	ZydisDecodedInstruction z;
 	ZydisDecodedOperand op[MEMO_OPS];
-	u8 disp_op, imm_op[2]; /* operands that have them; MEMO_OPS: none */
+	struct memo_numbers at;
 };
 
 /* All zero is empty. */
@@ -25,7 +28,7 @@ struct decode_memo {
 	struct memo_entry entry[MEMO_SETS][MEMO_WAYS];
 };
 
-/* As decode(): the same in every field of d->z and of the operands that there are; the others up to ZYDIS_MAX_OPERAND_COUNT_VISIBLE are zero. */
+/* As decode(), which it is if m is NULL: the same in every field of d->z and of the operands that there are; the others up to ZYDIS_MAX_OPERAND_COUNT_VISIBLE are zero. */
 enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd) hidden;
 
 #endif

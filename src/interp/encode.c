@@ -304,7 +304,7 @@ static bool proven(const u8 *code, unsigned n, const struct decoded *g, const st
 	if (n != g->z.length || g->z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 || memcmp(code, g->bytes, n)) {
 		memset(bytes, 0x90, sizeof(bytes));
 		memcpy(bytes, code, n);
-		if ((g->memo ? decode_by_memo(g->memo, &again, bytes, 15, 8, false) : decode(&again, bytes, 15, 8, false)) != DECODE_OK)
+		if (decode_by_memo(g->memo, &again, bytes, 15, 8, false) != DECODE_OK)
 			return false;
 		h = &again;
 	}

@@ -172,10 +172,6 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 		} else {
 			site = xl_operand(x, ti, m, m->size / 8, write, ti->live, &at);
 		}
-		r.mdisp = at.disp;
-		r.sib = at.index != REG_NONE;
-		r.mindex = at.index;
-		r.mshift = at.scale;
 		if (site) {
 			x->t->sites[site].masked = x_looked_up_alone(ti); /* a pending exception comes before a fault */
 			x->t->sites[site].align = alignment(ti);
@@ -191,10 +187,13 @@ static bool copy(struct xl *x, const struct tinsn *ti, bool last_x87)
 	if (by_rsi) {
 		asm_store(&x->a, R_SI, xea_ctx(CTX(x_tmp)));
 		asm_lea(&x->a, R_SI, at);
-		r.mbase = R_SI;
-		r.mdisp = 0;
-		r.sib = false;
+		at = xea_base(R_SI, 0);
 	}
+	r.mbase = at.base;
+	r.mdisp = at.disp;
+	r.sib = at.index != REG_NONE;
+	r.mindex = at.index;
+	r.mshift = at.scale;
 	xl_mark(x, ti);
 	x->t->marks[x->t->nmarks - 1].rsi = by_rsi;
 	if (!asm_copy(&x->a, d, &r))

@@ -17,11 +17,12 @@
 
 static enum decode_result two(u8 opcode, bool amd)
 {
-	const u8 b[] = {0x0f, opcode}, prefixed[] = {0x66, 0x48, 0x0f, opcode};
+	const u8 b[] = {0x0f, opcode}, prefixed[] = {0x66, 0x48, 0x0f, opcode}, locked[] = {0xf0, 0x0f, opcode};
 	struct decoded d;
 	enum decode_result r = decode(&d, b, sizeof(b), 8, amd);
 
 	assert_int_equal(decode(&d, prefixed, sizeof(prefixed), 8, amd), r);
+	assert_int_equal(decode(&d, locked, sizeof(locked), 8, amd), r);
 	return r;
 }
 
