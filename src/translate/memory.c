@@ -153,6 +153,19 @@ bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
 	       m->mem.disp.value == (s32)m->mem.disp.value;
 }
 
+bool x_indexed(const struct tinsn *ti, const ZydisDecodedOperand *m, struct share *s, s32 *disp)
+{
+	struct parts p = parts_of(ti, m);
+
+	if (ti->d.z.address_width != 64 || xl_seg_of(m) >= S_FS || p.index < 0)
+		return false;
+	s->base = p.base < 0 ? REG_NONE : (u8)p.base;
+	s->index = (u8)p.index;
+	s->shift = p.shift;
+	*disp = p.disp;
+	return true;
+}
+
 /* T1: linear address, by its own instructions. May change the host's flags when a segment has a base. */
 void xl_linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *m)
 {
@@ -337,6 +350,14 @@ static struct xea shared_on_host(struct xl *x, const struct share *sh)
 	s32 disp = sp->lo + sh->at - sh->off; /* from the base */
 
 	x->t1_next = sh->group;
+	if (sh->index != REG_NONE) {
+		if (x_home[sh->index] != REG_NONE)
+			return (struct xea){ REG_T1, x_home[sh->index], sh->shift, disp };
+		asm_load(&x->a, REG_T2, xea_ctx(xl_gpr_slot(sh->index)));
+		asm_lea(&x->a, REG_T1, (struct xea){ REG_T1, REG_T2, sh->shift, 0 });
+		x->t1_next = 0;
+		return xea_base(REG_T1, disp);
+	}
 	if (sh->base == SHARE_PAGE)
 		return page_on_host(sp->page, sh->at);
 	if (sh->base >= SHARE_FS)
@@ -349,6 +370,38 @@ static struct xea shared_on_host(struct xl *x, const struct share *sh)
 	asm_lea(&x->a, REG_T1, (struct xea){ REG_T1, REG_T2, 0, 0 });
 	x->t1_next = 0;
 	return xea_base(REG_T1, disp);
+}
+
+/* The look-up of a span, from `from` off its base. T1 is what to add to the base, or to the index. */
+static u32 look_up_span(struct xl *x, const struct tinsn *ti, const struct share *sh, u32 site, s32 from, unsigned seg)
+{
+	const struct span *sp = &x->t->span[sh->group - 1];
+	struct asmb *a = &x->a;
+	bool by_seg = sh->base >= SHARE_FS && sh->base < SHARE_PAGE;
+	unsigned s = S_FS + sh->base - SHARE_FS;
+
+	x->hint = (u64)(s64)from;
+	if (sh->index != REG_NONE) {
+		struct xea ea = { sh->base == REG_NONE ? REG_NONE : (u8)xl_in_host(x, sh->base, REG_T1), (u8)xl_in_host(x, sh->index, REG_T2), sh->shift, from };
+		asm_lea(a, REG_T1, ea);
+		x->hint += (sh->base == REG_NONE ? 0 : x->c->gpr[sh->base]) + (x->c->gpr[sh->index] << sh->shift);
+	} else {
+		if (by_seg)
+			asm_load(a, REG_T1, xl_seg_base(s));
+		unsigned base = by_seg ? REG_T1 : xl_in_host(x, sh->base, REG_T1);
+		if (from)
+			asm_lea(a, REG_T1, xea_base(base, from));
+		else
+			asm_mov(a, REG_T1, base);
+		x->hint += by_seg ? x->c->seg[s].base : x->c->gpr[sh->base];
+	}
+	translate_as(x, site, sp->bytes, sp->write, seg);
+	x->cold[x->ncold - 1].plain = xl_site(x, ti, SITE_LINK);
+	if (by_seg)
+		asm_rm(a, true, 0x03, REG_T1, xl_seg_base(s));
+	else if (sh->index != REG_NONE && sh->base != REG_NONE)
+		add_gpr(x, sh->base);
+	return site;
 }
 
 /* An access that shares its look-up. It does it, if it is the first. */
@@ -366,25 +419,11 @@ u32 xl_shared(struct xl *x, const struct tinsn *ti, const struct share *sh, unsi
 	}
 	xl_give_up_flags(x, live);
 	u32 site = span_site(x, ti, sh, size, write);
-	s32 from = sp->lo - sh->off;
 	if (sh->base == SHARE_PAGE) {
 		x->t->sites[site].la = sp->page;
 		translate_page(x, site, sp->page, sp->write);
 	} else {
-		bool by_seg = sh->base >= SHARE_FS;
-		unsigned s = S_FS + sh->base - SHARE_FS;
-		if (by_seg)
-			asm_load(a, REG_T1, xl_seg_base(s));
-		unsigned base = by_seg ? REG_T1 : xl_in_host(x, sh->base, REG_T1);
-		if (from)
-			asm_lea(a, REG_T1, xea_base(base, from));
-		else
-			asm_mov(a, REG_T1, base);
-		x->hint = (by_seg ? x->c->seg[s].base : x->c->gpr[sh->base]) + (u64)(s64)from;
-		translate_as(x, site, sp->bytes, sp->write, seg);
-		x->cold[x->ncold - 1].plain = xl_site(x, ti, SITE_LINK);
-		if (by_seg)
-			asm_rm(a, true, 0x03, REG_T1, xl_seg_base(s));
+		look_up_span(x, ti, sh, site, sp->lo - sh->off, seg);
 	}
 	asm_store(a, REG_T1, kept);
 	x->spans_ok |= (u8)BIT(sh->group - 1);

@@ -448,7 +448,7 @@ static void head(struct xl *x, u16 live_in, bool by_slot)
 	x->in_slot = false;
 }
 
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain)
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, const u64 *fall, bool plain)
 {
 	struct translate *t = c->tr;
 	struct tinsn *in = t->in;
@@ -480,6 +480,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	x->sp_late = 0;
 	for (unsigned k = 0; k < n; k++) {
 		in[k].host = xl_here(x);
+		x->u->bytes = (u16)(x->u->bytes + in[k].len);
 		x->t1 = x->t1_next;
 		x->t1_next = 0;
 		one(x, &in[k], k == last_x87 || k == last_x87_mem);
@@ -488,12 +489,11 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, b
 	}
 	xl_move_sp(x, 0);
 	if (fall)
-		xl_leave_always(x, &in[n - 1], (in[n - 1].rip + in[n - 1].len) & (c->code_size == 4 ? 0xffffffff : ~0ull), X86_ARITH);
+		xl_leave_always(x, &in[n - 1], *fall, X86_ARITH);
 	in[n].host = xl_here(x);
 	for (unsigned k = 0; k < x->ncold; k++)
 		cold_part(x, &x->cold[k]);
 	x->u->end = xl_here(x);
-	x->u->bytes = (u16)(in[n - 1].off + in[n - 1].len - in[0].off);
 	t->pos = ALIGN_UP(xl_here(x), 16);
 	t->nunits++;
 	return x->u;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guest's instructions of a unit: decode, classify, and find out which flags are needed where.
+ * The guest's instructions of a unit, in the order in which they run: decode, classify, and find out which flags are needed where.
  *
  * A flag is dead where every way on sets it before anything reads it. Ways that leave the page, and indirect ones, count as reading all.
  */
@@ -255,11 +255,39 @@ static bool may_follow_sti(const struct tinsn *t)
 	return t->kind == T_COPY || t->kind == T_LEA || t->kind == T_NOP || t->kind == T_PUSH || t->kind == T_POP;
 }
 
-unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
+/*
+ * Does the unit go on at the target of its instruction t, the last of n? It does at that of a jump forward in the page, and once more round a loop that goes back
+ * to where the unit begins, if the whole loop has room in it: round is where the last turn began. The condition then is the opposite one.
+ */
+static bool follows(struct tinsn *t, unsigned n, u64 rip, unsigned *round)
+{
+	u64 next = t->rip + t->len;
+
+	if ((t->kind != T_JMP && t->kind != T_JCC) || (t->target & PAGE_MASK) != (rip & PAGE_MASK))
+		return false;
+	if (t->target != rip) {
+		if (t->kind == T_JCC || t->target < next)
+			return false;
+	} else {
+		if (n + (n - *round) > UNIT_MAX_INSNS)
+			return false;
+		*round = n;
+	}
+	if (t->kind == T_JCC) {
+		t->cc ^= 1;
+		t->target = next;
+	} else {
+		t->kind = T_NOP;
+		t->ends = false;
+	}
+	return true;
+}
+
+unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *next)
 {
 	struct translate *tr = c->tr;
 	u64 page_rip = rip & PAGE_MASK;
-	unsigned off = (unsigned)(rip & ~PAGE_MASK), n = 0;
+	unsigned off = (unsigned)(rip & ~PAGE_MASK), n = 0, round = 0;
 
 	*fall = true;
 	while (n < (tr->check ? 1 : UNIT_MAX_INSNS)) {
@@ -274,6 +302,11 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 		if (n && tr->in[n - 1].kind == T_STI && !may_follow_sti(t))
 			break;
 		n++;
+		u64 to = t->target;
+		if (!tr->check && !b->hva2 && follows(t, n, rip, &round)) {
+			off = (unsigned)(to & ~PAGE_MASK);
+			continue;
+		}
 		off += t->len;
 		if (t->ends) {
 			*fall = false;
@@ -286,6 +319,7 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 		tr->in[n - 1].ends = true;
 		*fall = false;
 	}
+	*next = (page_rip + off) & (c->code_size == 4 ? 0xffffffff : ~0ull);
 	if (n)
 		liveness(c, b, n, page_rip);
 	return n;

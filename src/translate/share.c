@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which accesses of a unit are made by one look-up: those off the same base whose distances are known. A base is a register, that of FS or GS, or a
- * page whose address is in the instructions.
+ * page whose address is in the instructions; or, for accesses off the same index, a register that has the same value for all of them.
  *
  * Register values are followed as a symbol and an offset from it: PUSH, POP, ADD, SUB, INC, DEC, LEA and MOV between registers change the offset
  * or hand the symbol on, anything else makes a new symbol. Accesses of one symbol that lie close together are a group. Its first access
@@ -24,12 +24,19 @@ struct value {
 };
 
 #define PAGES 6u
+#define PAIRS 8u
 #define REGS (SHARE_PAGE + PAGES)
 
 struct follow {
 	struct value reg[REGS]; /* general ones, and what stands for one: SHARE_... */
 	u64 page[PAGES];
 	unsigned npages;
+	struct pair { /* of a base's value and an index: one symbol */
+		struct value base;
+		u32 index, sym;
+		u8 shift;
+	} pair[PAIRS];
+	unsigned npairs;
 	u32 next;
 	unsigned ngroups;
 	struct {
@@ -131,36 +138,64 @@ static bool joins(const struct follow *f, unsigned k, u32 sym, s64 lo, s64 hi, b
 	return f->group[k].sym == sym && (f->group[k].whole || h - l <= XSPAN_MAX) && (f->group[k].stack || f->group[k].write || !write);
 }
 
-/* An access of size bytes at guest register base plus disp, or at a base that stands for one. */
-static void joined(struct follow *f, struct share *s, unsigned base, s64 disp, unsigned size, bool write)
+/* An access of size bytes at v plus disp; s: the registers. */
+static void joined(struct follow *f, struct share *s, struct value v, s64 disp, unsigned size, bool write)
 {
-	const struct value *v = &f->reg[base];
-	s64 lo = v->off + disp, hi = lo + size;
+	s64 lo = v.off + disp, hi = lo + size;
+	bool page = s->index == REG_NONE && s->base >= SHARE_PAGE;
 	unsigned k = f->ngroups;
 
 	if (lo < -FAR || lo > FAR)
 		return;
 	while (k-- > 0) /* the newest: one that may be written, if there is one */
-		if (joins(f, k, v->sym, lo, hi, write))
+		if (joins(f, k, v.sym, lo, hi, write))
 			break;
 	if (k == ~0u) {
 		if (f->ngroups == XSHARE_TRY)
 			return;
 		k = f->ngroups++;
-		f->group[k].sym = v->sym;
+		f->group[k].sym = v.sym;
 		f->group[k].lo = lo;
 		f->group[k].hi = hi;
 		f->group[k].n = 0;
 		f->group[k].write = false;
-		f->group[k].stack = base == R_SP;
-		f->group[k].whole = base >= SHARE_PAGE;
-		f->group[k].page = base >= SHARE_PAGE ? f->page[base - SHARE_PAGE] : 0;
+		f->group[k].stack = s->base == R_SP;
+		f->group[k].whole = page;
+		f->group[k].page = page ? f->page[s->base - SHARE_PAGE] : 0;
 	}
 	f->group[k].lo = MIN(f->group[k].lo, lo);
 	f->group[k].hi = MAX(f->group[k].hi, hi);
 	f->group[k].write |= write;
 	f->group[k].n++;
-	*s = (struct share){ (u8)(k + 1), (u8)MIN(base, SHARE_PAGE), (s32)lo, v->off };
+	s->group = (u8)(k + 1);
+	s->at = (s32)lo;
+	s->off = v.off;
+	if (page)
+		s->base = SHARE_PAGE;
+}
+
+/* At guest register base, or what stands for one. */
+static void at_base(struct follow *f, struct share *s, unsigned base, s64 disp, unsigned size, bool write)
+{
+	*s = (struct share){ .base = (u8)base, .index = REG_NONE };
+	joined(f, s, f->reg[base], disp, size, write);
+}
+
+/* The symbol of what s' base is now and its index. 0: there are too many. */
+static u32 pair_symbol(struct follow *f, const struct share *s)
+{
+	struct value base = s->base == REG_NONE ? (struct value){ 0, 0 } : f->reg[s->base];
+	u32 index = f->reg[s->index].sym;
+
+	for (unsigned k = 0; k < f->npairs; k++) {
+		const struct pair *p = &f->pair[k];
+		if (p->base.sym == base.sym && p->base.off == base.off && p->index == index && p->shift == s->shift)
+			return p->sym;
+	}
+	if (f->npairs == PAIRS)
+		return 0;
+	f->pair[f->npairs++] = (struct pair){ base, index, f->next, s->shift };
+	return f->next++;
 }
 
 /* The base that stands for the page at this address. 0: there are too many. */
@@ -180,14 +215,22 @@ static void operand_access(struct follow *f, struct tinsn *t, const ZydisDecoded
 {
 	bool write = m->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
 	unsigned size = m->size / 8, base;
+	struct share s = { 0 };
+	struct value v;
+	s32 disp;
 	u64 la;
 
 	if (x_simple_base(t, m))
-		joined(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, size, write);
+		at_base(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, size, write);
 	else if (x_segment_base(t, m))
-		joined(f, &t->operand, SHARE_FS + (m->mem.segment == ZYDIS_REGISTER_GS), m->mem.disp.value, size, write);
+		at_base(f, &t->operand, SHARE_FS + (m->mem.segment == ZYDIS_REGISTER_GS), m->mem.disp.value, size, write);
 	else if (x_absolute(t, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE && (base = page_base(f, la & PAGE_MASK)))
-		joined(f, &t->operand, base, (s64)(la & ~PAGE_MASK), size, write);
+		at_base(f, &t->operand, base, (s64)(la & ~PAGE_MASK), size, write);
+	else if (x_indexed(t, m, &s, &disp) && (v.sym = pair_symbol(f, &s))) {
+		v.off = f->reg[s.index].off * (1 << s.shift);
+		joined(f, &s, v, disp, size, write);
+		t->operand = s;
+	}
 }
 
 static void accesses(struct follow *f, struct tinsn *t)
@@ -202,10 +245,10 @@ static void accesses(struct follow *f, struct tinsn *t)
 	case T_PUSH:
 	case T_PUSHF:
 	case T_CALL:
-	case T_CALL_IND: joined(f, &t->stack, R_SP, -8, 8, true); break;
+	case T_CALL_IND: at_base(f, &t->stack, R_SP, -8, 8, true); break;
 	case T_POP:
-	case T_RET: joined(f, &t->stack, R_SP, 0, 8, false); break;
-	case T_LEAVE: joined(f, &t->stack, R_BP, 0, 8, false); break;
+	case T_RET: at_base(f, &t->stack, R_SP, 0, 8, false); break;
+	case T_LEAVE: at_base(f, &t->stack, R_BP, 0, 8, false); break;
 	default: break;
 	}
 }
@@ -221,12 +264,12 @@ static void settle(const struct translate *tr, const u8 *span_of, struct share *
 
 void x_share(struct translate *tr, unsigned n)
 {
-	struct follow f = { .next = SHARE_PAGE };
+	struct follow f = { .next = SHARE_PAGE + 1 };
 	u8 span_of[XSHARE_TRY] = { 0 };
 	unsigned spans = 0;
 
 	for (unsigned g = 0; g < SHARE_PAGE; g++)
-		f.reg[g].sym = g;
+		f.reg[g].sym = g + 1;
 	for (unsigned k = 0; k < n; k++) {
 		accesses(&f, &tr->in[k]);
 		effect(&f, &tr->in[k]);

@@ -126,8 +126,9 @@ struct span {
 struct share {
 	u8 group; /* index + 1 of the span; 0: alone */
 	u8 base;  /* guest register, or SHARE_... */
+	u8 index, shift; /* guest register, or REG_NONE. If there is one, base's value is the same for all accesses of the span, or base is REG_NONE */
 	s32 at;   /* of the access in the span */
-	s32 off;  /* of the register from the symbol's value */
+	s32 off;  /* of the register, of the index shifted, from the symbol's value */
 };
 
 /* An instruction of the unit being made. */
@@ -175,24 +176,26 @@ struct translate {
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };
 
-/* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit. */
-unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidden;
+/* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit, which goes on at *next. */
+unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *next) hidden;
 
 /* share.c: fill operand and stack of t->in[0..n), and t->span. */
 void x_share(struct translate *t, unsigned n) hidden;
 
 /* memory.c */
 bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden;  /* the address is a 64-bit register and a displacement */
+/* It has an index: the registers (base: or REG_NONE), the scale as a shift, and the displacement. */
+bool x_indexed(const struct tinsn *ti, const ZydisDecodedOperand *m, struct share *s, s32 *disp) hidden;
 bool x_segment_base(const struct tinsn *ti, const ZydisDecodedOperand *m) hidden; /* it is the base of FS or GS and a displacement */
 bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la) hidden; /* it is the same whenever the unit runs: *la */
 #define GUESS_MAX 96u
 void x_guess(struct translate *t, struct site *s, u32 n) hidden; /* TLB entry */
 void x_guess_no_more(struct translate *t, struct site *s) hidden;
 
-/* native.c: host code for t->in[0..n), for which there is room. */
+/* native.c: host code for t->in[0..n), for which there is room; fall: where it goes on behind the last, or NULL. */
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 bool x_looked_up_alone(const struct tinsn *ti) hidden;
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, const u64 *fall, bool plain) hidden;
 
 /* thunk.c */
 #define SITE_NONE 0xffffffffu

@@ -589,8 +589,11 @@ bool gen_bytes(const u8 *code, unsigned len, u64 seed, u64 num, struct tcase *t)
 	return true;
 }
 
-/* R14, R15 and RSP stay what they are in a block: its addresses come from them. */
-static bool block_takes(const struct insn *i, u32 *taint)
+/*
+ * In a block R14, R15 and RSP stay what they are, as its addresses come from them, and so do RBX and RBP if it is a loop, but for the instructions
+ * that go on to the next turn: RBX is the index, RBP counts.
+ */
+static bool block_takes(const struct insn *i, u32 *taint, bool loop)
 {
 	const ZydisAccessedFlags *f = i->z.cpu_flags;
 
@@ -601,12 +604,12 @@ static bool block_takes(const struct insn *i, u32 *taint)
 		const ZydisDecodedOperand *o = &i->op[k];
 		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && (o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE)) {
 			int n = gpr_no(o->reg.value);
-			if (n == 14 || n == 15 || n == G_SP)
+			if (n == 14 || n == 15 || n == G_SP || (loop && (n == G_BX || n == G_BP)))
 				return false;
 		}
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY && o->mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
 			int n = gpr_no(o->mem.base);
-			if ((n != 14 && n != 15) || o->mem.index != ZYDIS_REGISTER_NONE)
+			if ((n != 14 && n != 15) || (o->mem.index != ZYDIS_REGISTER_NONE && !(loop && o->mem.index == ZYDIS_REGISTER_RBX)))
 				return false;
 			if (i->z.meta.category == ZYDIS_CATEGORY_BITBYTE && i->op[1].type == ZYDIS_OPERAND_TYPE_REGISTER)
 				return false;
@@ -620,12 +623,60 @@ static bool block_takes(const struct insn *i, u32 *taint)
 	return true;
 }
 
+/* [R14 or R15 + RBX * scale (+ disp8)] */
+static struct memop indexed(struct rng *r)
+{
+	bool disp = chance(r, 2);
+	struct memop m = {.b = {disp ? 0x44 : 0x04, below(r, 4) << 6 | G_BX << 3 | (disp && chance(r, 2) ? 7 : 6), rnd(r) & 0x78}, .len = disp ? 3 : 2};
+
+	return m;
+}
+
+/* What moves the addresses of a loop, and a jump over a few bytes. */
+static unsigned between(struct rng *r, u8 *b, u32 *taint)
+{
+	static const struct {
+		u8 len, b[4];
+		u32 keeps; /* flags */
+	} forms[] = {
+		{4, {0x48, 0x83, 0xc3, 0x08}, 0},      /* add rbx, 8 */
+		{4, {0x48, 0x83, 0xeb, 0x01}, 0},      /* sub rbx, 1 */
+		{4, {0x48, 0x8d, 0x5b, 0x04}, 0x8d5},  /* lea rbx, [rbx + 4] */
+		{3, {0x48, 0xff, 0xc3}, 1},            /* inc rbx */
+		{4, {0x49, 0x83, 0xc6, 0x10}, 0},      /* add r14, 16 */
+		{4, {0x49, 0x83, 0xef, 0x08}, 0},      /* sub r15, 8 */
+		{4, {0xeb, 0x02, 0xcc, 0xcc}, 0x8d5},  /* jmp */
+	};
+	unsigned k = below(r, sizeof(forms) / sizeof(forms[0]));
+
+	memcpy(b, forms[k].b, forms[k].len);
+	*taint &= forms[k].keeps;
+	return forms[k].len;
+}
+
+/* Once more, up to 12 times. */
+static unsigned go_back(struct rng *r, u8 *b, int to, u32 *taint)
+{
+	unsigned n = 0;
+
+	if (chance(r, 2) && !(*taint & 1)) {
+		b[n++] = 0xff, b[n++] = 0xcd; /* dec ebp */
+	} else {
+		b[n++] = 0x83, b[n++] = 0xed, b[n++] = 1; /* sub ebp, 1 */
+	}
+	*taint = 0;
+	s32 rel = -to - (s32)n - 6;
+	b[n++] = 0x0f, b[n++] = 0x85; /* jnz */
+	memcpy(b + n, &rel, 4);
+	return n + 4;
+}
+
 bool gen_block(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 {
 	static const u8 mixed[] = {GR_ALU, GR_ALU, GR_SHIFT, GR_MULDIV, GR_BIT, GR_CMOV, GR_MOV, GR_MOV, GR_FLAGS, GR_BMI, GR_LOCK, GR_XCHG};
 	static const u8 vector[] = {GR_SSE, GR_SSE3, GR_SSE4, GR_CRYPTO, GR_AVX, GR_AVX2, GR_FMA, GR_AVX512, GR_KMASK, GR_MOV, GR_ALU, GR_X87};
 	u8 all[SLOT - 40];
-	unsigned n, len = 0;
+	unsigned n, len = 0, start = 0;
 	u32 taint = 0;
 	struct rng r;
 
@@ -633,22 +684,38 @@ bool gen_block(int g, u64 seed, u64 num, struct tcase *t, unsigned max)
 		return gen_block32(g, seed, num, t, max);
 	case_start(&r, seed, num, t);
 	n = 1 + below(&r, max);
+	bool loop = chance(&r, 2);
 	t->vec = g >= 0 ? group_is_vector(g) : num & 1;
 	t->rflags &= ~0x40000ull; /* #AC: see vague_ac */
+	if (loop && chance(&r, 3)) /* what comes before it */
+		len = start = between(&r, all, &taint);
 	for (unsigned tries = 0; t->ninsn < n && tries < n * 8; tries++) {
 		struct insn i;
+		struct memop m = indexed(&r);
 		int k = g >= 0 ? g : t->vec ? vector[below(&r, sizeof(vector))] : mixed[below(&r, sizeof(mixed))];
-		if (!form_random(&r, k, true, NULL, &i) || len + i.z.length > sizeof(all) || !block_takes(&i, &taint))
+		if (loop && chance(&r, 4) && len + 24 < sizeof(all)) {
+			len += between(&r, all + len, &taint);
+			continue;
+		}
+		if (!form_random(&r, k, true, loop && chance(&r, 2) ? &m : NULL, &i) || len + i.z.length + 16 > sizeof(all) || !block_takes(&i, &taint, loop))
 			continue;
 		memcpy(all + len, i.b, i.z.length);
 		len += i.z.length;
 		t->ninsn++;
+		t->undef_fault |= taint;
 	}
-	if (!len)
+	if (!t->ninsn)
 		return false;
+	if (loop) {
+		len += go_back(&r, all + len, (int)(len - start), &taint);
+		t->gpr[G_BX] = below(&r, 64);
+		t->gpr[G_BP] = 1 + below(&r, 12);
+		t->ninsn++;
+	}
 	t->entry = CODE_BASE + (num % BATCH) * SLOT + 20;
 	t->len = len;
-	t->undef = t->undef_fault = taint;
+	t->undef = taint;
+	t->undef_fault |= taint;
 	if (t->vec)
 		random_xs(&r, t, GR_AVX);
 	t->gpr[14] = DATA_FIRST + 128 + (below(&r, PG) & ~63u);
