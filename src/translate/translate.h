@@ -30,6 +30,7 @@
 #define XBYRIP 8192u
 #define XGUESS_APART 20000u /* TSC ticks from one wrong guess to the next that can be afforded */
 #define XGUESS_FREE 3u     /* of a site: the first */
+#define XREDO 256u /* places for instructions whose access the interpreter did */
 #define XCHAIN 4u /* thunks that share a place in cpu.jc */
 #define XHOT 32u /* runs of a block before it is translated */
 #define XHOT_AGAIN 3u /* where a unit was that has lived for XWORTH TSC ticks before the code changed */
@@ -158,7 +159,6 @@ struct translate {
 	u32 generation;          /* bumped when everything is dropped */
 	u32 t_enter, t_exit, t_leave, t_mem, t_op, t_ind; /* thunks */
 	struct insn dummy;       /* what cpu.cur is while a unit's access is looked at */
-	struct insn tmp[2];      /* one that the interpreter does instead */
 	struct unit *units;
 	struct site *sites;
 	struct mark *marks;
@@ -169,6 +169,10 @@ struct translate {
 	u32 jc_first[CPU_SPACES][1u << CPU_JC_BITS]; /* index + 1 of the unit whose thunk stands in cpu.jc */
 	struct unit *quick[XQUICK]; /* by rip: good while cpu.xid says that its page is known */
 	u32 op[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* done by the interpreter for want of a host form, by mnemonic: translate:info tells */
+	struct redo {            /* by site: what the interpreter does instead, with an end */
+		u32 site;        /* 0: none */
+		struct insn i[2];
+	} redo[XREDO];
 	struct checker *check;   /* check.c, or NULL. Units are of one instruction then, and all flags are wanted after it */
 	struct span span[CPU_SPANS];
 	u64 guess_time, guess_credit; /* TSC */

@@ -58,6 +58,7 @@ static void drop(struct cpu *c)
 	c->x_site = 0;
 	memset(t->page_hash, 0, sizeof(t->page_hash));
 	memset(t->quick, 0, sizeof(t->quick));
+	memset(t->redo, 0, sizeof(t->redo));
 	memset(t->by_rip, 0, sizeof(t->by_rip));
 	memset(t->jc_first, 0, sizeof(t->jc_first));
 	for (unsigned u = 0; u < CPU_SPACES; u++)
@@ -399,22 +400,27 @@ void x_run_insn(struct cpu *c, const struct insn *i, u64 rip)
 	c->stop = 0;
 }
 
-/* The instruction of a site, decoded again. */
+/* The instruction of a site, decoded again, and kept: operands that lie in two pages come again and again. */
 static void run_site_insn(struct cpu *c, const struct site *s)
 {
 	struct translate *t = c->tr;
 	const struct unit *u = &t->units[s->unit];
+	u32 site = (u32)(s - t->sites);
+	struct redo *r = &t->redo[site % XREDO];
 	struct decoded d;
 
-	cpu_fpu_put(c);
-	memset(t->tmp, 0, sizeof(t->tmp));
-	t->tmp[1].fn = x_stop;
-	if ((u->b->hva2 ? block_decode_crossing(c, u->b, &d) : block_decode(c, u->b->page, s->off, &d)) != DECODE_OK)
-		cpu_exit(c, CPU_EXIT_EMULATION);
-	t->tmp[0].len = d.z.length;
-	if (!lower(c, &d, &t->tmp[0]))
-		cpu_exit(c, CPU_EXIT_EMULATION);
-	x_run_insn(c, &t->tmp[0], s->rip);
+	if (r->site != site) {
+		cpu_fpu_put(c); /* the decoder is compiled with vector registers */
+		memset(r, 0, sizeof(*r));
+		r->i[1].fn = x_stop;
+		if ((u->b->hva2 ? block_decode_crossing(c, u->b, &d) : block_decode(c, u->b->page, s->off, &d)) != DECODE_OK)
+			cpu_exit(c, CPU_EXIT_EMULATION);
+		r->i[0].len = d.z.length;
+		if (!lower(c, &d, &r->i[0]))
+			cpu_exit(c, CPU_EXIT_EMULATION);
+		r->site = site;
+	}
+	x_run_insn(c, &r->i[0], s->rip);
 }
 
 static struct unit *wanted(struct cpu *c, struct block *b)
