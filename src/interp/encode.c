@@ -58,7 +58,7 @@ static bool w_is_width(const struct decoded *d)
 	default: break;
 	}
 	for (unsigned k = 0; k < d->z.operand_count_visible; k++)
-		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(d->op[k].reg.value) >= 0)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_gpr(d->op[k].reg.value) >= 0)
 			return true;
 	return false;
 }
@@ -274,14 +274,14 @@ static bool same_operand(const struct decoded *g, const struct rename *r, const 
 		return false;
 	switch (o->type) {
 	case ZYDIS_OPERAND_TYPE_REGISTER: {
-		int n = stub_gpr(o->reg.value);
+		int n = reg_gpr(o->reg.value);
 		if (n < 0 || reg_is_high_byte(o->reg.value))
 			return o->reg.value == h->reg.value;
 		struct rename f = *r;
 		const u8 *field = rename_field(&f, o);
 		int want = field ? *field : n;
-		return stub_gpr(h->reg.value) == want && !reg_is_high_byte(h->reg.value) &&
-		       ZydisRegisterGetClass(o->reg.value) == ZydisRegisterGetClass(h->reg.value);
+		return reg_gpr(h->reg.value) == want && !reg_is_high_byte(h->reg.value) &&
+		       reg_gpr_size(o->reg.value) == reg_gpr_size(h->reg.value);
 	}
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE: return o->imm.value.u == h->imm.value.u;
 	case ZYDIS_OPERAND_TYPE_MEMORY:

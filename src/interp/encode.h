@@ -6,6 +6,7 @@
 #define USEKVM_INTERP_ENCODE_H
 
 #include "decode/decode.h"
+#include "decode/reg.h"
 
 enum { REG_NONE = 0x80 };
 
@@ -22,13 +23,7 @@ struct rename {
 /* The field of r that operand o's register stands in, or NULL. */
 u8 *rename_field(struct rename *r, const ZydisDecodedOperand *o) hidden;
 
-/* AH, CH, DH, BH: named by encodings without REX only, so never renamed. */
-static inline bool reg_is_high_byte(ZydisRegister r)
-{
-	return r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH;
-}
-
-/* Does d name one? Then it cannot have [mbase] or [mindex] of R8 or above. */
+/* Does d name AH, CH, DH or BH? They are named by encodings without REX only, so never renamed, and then d cannot have [mbase] or [mindex] of R8 or above. */
 bool encode_has_high_byte(const struct decoded *d) hidden;
 
 /*

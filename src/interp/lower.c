@@ -11,6 +11,7 @@
 #include "cpu/cpuid.h"
 #include "decode/decode.h"
 #include "decode/feature.h"
+#include "decode/reg.h"
 #include "interp/fast.h"
 #include "interp/integer.h"
 #include "interp/ops.h"
@@ -22,19 +23,11 @@
 
 static bool gpr_offset(ZydisRegister r, u8 *off)
 {
-	if (r >= ZYDIS_REGISTER_AL && r <= ZYDIS_REGISTER_R15B) {
-		unsigned n = r - ZYDIS_REGISTER_AL;
-		*off = (u8)(n < 4 ? n * 8 : n < 8 ? (n - 4) * 8 + 1 : n < 12 ? (n - 4) * 8 : (n - 4) * 8);
-		return true;
-	}
-	if (r >= ZYDIS_REGISTER_AX && r <= ZYDIS_REGISTER_R15W)
-		*off = (u8)((r - ZYDIS_REGISTER_AX) * 8);
-	else if (r >= ZYDIS_REGISTER_EAX && r <= ZYDIS_REGISTER_R15D)
-		*off = (u8)((r - ZYDIS_REGISTER_EAX) * 8);
-	else if (r >= ZYDIS_REGISTER_RAX && r <= ZYDIS_REGISTER_R15)
-		*off = (u8)((r - ZYDIS_REGISTER_RAX) * 8);
-	else
+	int n = reg_gpr(r);
+
+	if (n < 0)
 		return false;
+	*off = (u8)(n * 8 + reg_is_high_byte(r));
 	return true;
 }
 

@@ -22,16 +22,6 @@ struct emit {
 #define NO_REG 16u
 #define CALLEE_SAVED (1u << R_BX | 1u << R_BP | 0xfu << R_12)
 
-int stub_gpr(ZydisRegister r)
-{
-	ZydisRegisterClass k = ZydisRegisterGetClass(r);
-
-	if (k != ZYDIS_REGCLASS_GPR8 && k != ZYDIS_REGCLASS_GPR16 && k != ZYDIS_REGCLASS_GPR32 && k != ZYDIS_REGCLASS_GPR64)
-		return -1;
-	ZydisRegister full = ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r);
-	return full ? ZydisRegisterGetId(full) : -1;
-}
-
 static void put(struct emit *e, u8 b)
 {
 	*e->p++ = b;
@@ -118,7 +108,7 @@ static bool analyse(struct emit *e)
 		ZydisRegisterClass k2 = ZydisRegisterGetClass(o->reg.value);
 		if (k2 == ZYDIS_REGCLASS_SEGMENT || k2 == ZYDIS_REGCLASS_CONTROL || k2 == ZYDIS_REGCLASS_DEBUG || k2 == ZYDIS_REGCLASS_IP)
 			return false;
-		int r = stub_gpr(o->reg.value);
+		int r = reg_gpr(o->reg.value);
 		if (r < 0)
 			continue;
 		e->used |= 1u << r;
@@ -175,7 +165,7 @@ static bool copy(struct emit *e)
 
 	for (unsigned k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
-		int g = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? stub_gpr(o->reg.value) : -1;
+		int g = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? reg_gpr(o->reg.value) : -1;
 		u8 *field = rename_field(&r, o);
 		if (g < 0 || reg_is_high_byte(o->reg.value))
 			continue;

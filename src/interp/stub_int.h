@@ -35,8 +35,6 @@ struct stub {
 
 /* stub_emit.c: the host code for d. Number of bytes, or 0: cannot be done. */
 unsigned stub_emit(const struct decoded *d, u8 *code) hidden;
-/* The GPR number (0..15) that a general register is part of, or -1. */
-int stub_gpr(ZydisRegister r) hidden;
 
 /* stub_mem.c */
 insn_fn stub_handler(const struct stub *s, bool has_mem) hidden;

@@ -90,7 +90,7 @@ static bool names_only_gprs(const struct decoded *d)
 {
 	for (unsigned k = 0; k < d->z.operand_count_visible; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
-		int g = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? stub_gpr(o->reg.value) : R_AX;
+		int g = o->type == ZYDIS_OPERAND_TYPE_REGISTER ? reg_gpr(o->reg.value) : R_AX;
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY || g < 0 || g == R_SP)
 			return false;
 	}
@@ -170,7 +170,7 @@ void xl_push(struct xl *x, const struct tinsn *ti)
 		xl_mark(x, ti);
 		store_imm(x, at, ti->i.imm);
 	} else {
-		unsigned r = xl_in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T2);
+		unsigned r = xl_in_host(x, (unsigned)reg_gpr(o->reg.value), REG_T2);
 		xl_mark(x, ti);
 		store_word(x, r, at);
 	}
@@ -180,7 +180,7 @@ void xl_push(struct xl *x, const struct tinsn *ti)
 
 void xl_pop(struct xl *x, const struct tinsn *ti)
 {
-	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value);
+	unsigned g = (unsigned)reg_gpr(ti->d.op[0].reg.value);
 	struct xea at;
 	u32 site = popped(x, ti, R_SP, ti->live, &at);
 
@@ -239,7 +239,7 @@ static u32 target(struct xl *x, const struct tinsn *ti)
 		load_word(x, REG_T1, at);
 		return site;
 	}
-	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, xl_in_host(x, (unsigned)stub_gpr(o->reg.value), REG_T1));
+	asm_rr(&x->a, x->word == 8, 0x8b, REG_T1, xl_in_host(x, (unsigned)reg_gpr(o->reg.value), REG_T1));
 	return 0;
 }
 

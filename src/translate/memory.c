@@ -41,7 +41,7 @@ static struct parts parts_of(const struct tinsn *ti, const ZydisDecodedOperand *
 	const ZydisDecodedInstruction *z = &ti->d.z;
 	bool no_base = z->raw.modrm.mod == 0 && z->raw.modrm.rm == 4 && z->raw.sib.base == 5 && z->raw.sib.offset; /* lower.c knows why */
 
-	return (struct parts){ no_base ? -1 : stub_gpr(m->mem.base), stub_gpr(m->mem.index), m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0,
+	return (struct parts){ no_base ? -1 : reg_gpr(m->mem.base), reg_gpr(m->mem.index), m->mem.scale > 1 ? (u8)__builtin_ctz(m->mem.scale) : 0,
 			       no_base ? (s32)z->raw.disp.value : (s32)m->mem.disp.value };
 }
 
@@ -149,7 +149,7 @@ bool x_simple_base(const struct tinsn *ti, const ZydisDecodedOperand *m)
 {
 	const ZydisDecodedInstruction *z = &ti->d.z;
 
-	return z->address_width == 64 && xl_seg_of(m) < S_FS && ZydisRegisterGetClass(m->mem.base) == ZYDIS_REGCLASS_GPR64 && m->mem.index == ZYDIS_REGISTER_NONE &&
+	return z->address_width == 64 && xl_seg_of(m) < S_FS && reg_is_gpr64(m->mem.base) && m->mem.index == ZYDIS_REGISTER_NONE &&
 	       m->mem.disp.value == (s32)m->mem.disp.value;
 }
 
@@ -172,7 +172,7 @@ void xl_linear(struct xl *x, const struct tinsn *ti, const ZydisDecodedOperand *
 	struct xea ea = xl_operand_ea(x, ti, m);
 	bool w = ti->d.z.address_width == 64;
 	unsigned s = xl_seg_of(m);
-	int b = stub_gpr(m->mem.base), i = stub_gpr(m->mem.index);
+	int b = reg_gpr(m->mem.base), i = reg_gpr(m->mem.index);
 
 	if (w && ea.index == REG_NONE && ea.base != REG_NONE && !ea.disp)
 		asm_mov(&x->a, REG_T1, ea.base); /* takes no time */

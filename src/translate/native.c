@@ -44,7 +44,7 @@ struct temps {
 /* The register of one operand for the new encoding. REG_NONE: no general register. False: cannot be. */
 static bool rename_operand(struct temps *t, const ZydisDecodedOperand *o, u8 *out)
 {
-	int g = stub_gpr(o->reg.value);
+	int g = reg_gpr(o->reg.value);
 
 	*out = REG_NONE;
 	if (g < 0)
@@ -85,7 +85,7 @@ static bool rename_all(struct temps *t, const struct decoded *d, struct rename *
 		u8 *field = rename_field(r, o);
 		if (field)
 			*field = host;
-		else if (host != REG_NONE && host != stub_gpr(o->reg.value)) /* an implied register stands where it must */
+		else if (host != REG_NONE && host != reg_gpr(o->reg.value)) /* an implied register stands where it must */
 			return false;
 	}
 	return true;
@@ -247,7 +247,7 @@ void xl_interpreted(struct xl *x, const struct tinsn *ti)
 static void lea(struct xl *x, const struct tinsn *ti)
 {
 	const struct decoded *d = &ti->d;
-	unsigned g = (unsigned)stub_gpr(d->op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2;
+	unsigned g = (unsigned)reg_gpr(d->op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2;
 	struct xea ea = xl_operand_ea(x, ti, &d->op[1]);
 
 	if (d->z.address_width == 32 && d->op[0].size == 64) /* the address is cut before it is extended */

@@ -14,7 +14,7 @@
 
 static bool plain_gpr(const ZydisDecodedOperand *o)
 {
-	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(o->reg.value) >= 0;
+	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && reg_gpr(o->reg.value) >= 0;
 }
 
 /* MOV between the accumulator and an address in the instruction. */
@@ -27,7 +27,7 @@ static bool is_moffs(const struct decoded *d)
 static bool plain_mov(const struct decoded *d)
 {
 	for (unsigned k = 0; k < 2; k++)
-		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && stub_gpr(d->op[k].reg.value) < 0)
+		if (d->op[k].type == ZYDIS_OPERAND_TYPE_REGISTER && reg_gpr(d->op[k].reg.value) < 0)
 			return false;
 	return !is_moffs(d);
 }

@@ -65,7 +65,7 @@ static void shift(struct follow *f, unsigned to, unsigned from, s64 by)
 
 static bool is_gpr64(const ZydisDecodedOperand *o)
 {
-	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_GPR64;
+	return o->type == ZYDIS_OPERAND_TYPE_REGISTER && reg_is_gpr64(o->reg.value);
 }
 
 /* What the instruction does to registers. */
@@ -88,7 +88,7 @@ static void effect(struct follow *f, const struct tinsn *t)
 		return;
 	case T_POP:
 		shift(f, R_SP, R_SP, 8);
-		fresh(f, (unsigned)stub_gpr(a->reg.value));
+		fresh(f, (unsigned)reg_gpr(a->reg.value));
 		return;
 	case T_LEAVE:
 		shift(f, R_SP, R_BP, 8);
@@ -97,13 +97,13 @@ static void effect(struct follow *f, const struct tinsn *t)
 	default: break;
 	}
 	if (is_gpr64(a)) {
-		unsigned g = (unsigned)stub_gpr(a->reg.value);
+		unsigned g = (unsigned)reg_gpr(a->reg.value);
 		bool imm = b->type == ZYDIS_OPERAND_TYPE_IMMEDIATE;
 		switch (d->z.mnemonic) {
 		case M(MOV):
 			if (!is_gpr64(b))
 				break;
-			shift(f, g, (unsigned)stub_gpr(b->reg.value), 0);
+			shift(f, g, (unsigned)reg_gpr(b->reg.value), 0);
 			return;
 		case M(ADD):
 			if (!imm)
@@ -120,15 +120,15 @@ static void effect(struct follow *f, const struct tinsn *t)
 		case M(LEA):
 			if (!x_simple_base(t, b))
 				break;
-			shift(f, g, (unsigned)stub_gpr(b->mem.base), b->mem.disp.value);
+			shift(f, g, (unsigned)reg_gpr(b->mem.base), b->mem.disp.value);
 			return;
 		default: break;
 		}
 	}
 	for (unsigned k = 0; k < d->z.operand_count; k++) {
 		const ZydisDecodedOperand *o = &d->op[k];
-		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE && stub_gpr(o->reg.value) >= 0)
-			fresh(f, (unsigned)stub_gpr(o->reg.value));
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER && o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE && reg_gpr(o->reg.value) >= 0)
+			fresh(f, (unsigned)reg_gpr(o->reg.value));
 	}
 }
 
@@ -221,7 +221,7 @@ static void operand_access(struct follow *f, struct tinsn *t, const ZydisDecoded
 	u64 la;
 
 	if (x_simple_base(t, m))
-		at_base(f, &t->operand, (unsigned)stub_gpr(m->mem.base), m->mem.disp.value, size, write);
+		at_base(f, &t->operand, (unsigned)reg_gpr(m->mem.base), m->mem.disp.value, size, write);
 	else if (x_segment_base(t, m))
 		at_base(f, &t->operand, SHARE_FS + (m->mem.segment == ZYDIS_REGISTER_GS), m->mem.disp.value, size, write);
 	else if (x_absolute(t, m, &la) && (la & ~PAGE_MASK) + size <= PAGE_SIZE && (base = page_base(f, la & PAGE_MASK)))

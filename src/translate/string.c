@@ -99,7 +99,7 @@ bool xl_bit_string(struct xl *x, const struct tinsn *ti)
 {
 	struct asmb *a = &x->a;
 	const ZydisDecodedOperand *m = &ti->d.op[0], *o = &ti->d.op[1];
-	unsigned size = m->size / 8, g = (unsigned)stub_gpr(o->reg.value), shift = size == 8 ? 3 : 2;
+	unsigned size = m->size / 8, g = (unsigned)reg_gpr(o->reg.value), shift = size == 8 ? 3 : 2;
 	bool w = size == 8;
 
 	if (ti->live_after & ~ti->fkill)

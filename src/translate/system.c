@@ -78,7 +78,7 @@ _Static_assert(offsetof(struct cpu, rip) + 8 == offsetof(struct cpu, gpr), "push
 /* MOV of a segment register to a general one. */
 void xl_from_sreg(struct xl *x, const struct tinsn *ti)
 {
-	unsigned g = (unsigned)stub_gpr(ti->d.op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2, s = ti->i.reg;
+	unsigned g = (unsigned)reg_gpr(ti->d.op[0].reg.value), dst = x_home[g] != REG_NONE ? x_home[g] : REG_T2, s = ti->i.reg;
 
 	asm_rm(&x->a, false, 0x1b7, dst, xea_ctx(CTX(seg) + (s32)(s * sizeof(struct cpu_seg) + offsetof(struct cpu_seg, sel))));
 	xl_from_host(x, g, dst);

@@ -13,6 +13,7 @@
 #include <ucontext.h>
 
 #include "decode/decode.h"
+#include "decode/reg.h"
 #include "interp/interp.h"
 #include "translate/asm.h"
 
