@@ -52,7 +52,7 @@ extern bool process_timing hidden; /* count time in the guest and in the VMM: se
 /* Which engine new vCPUs get; set once at start (usekvm --engine). */
 enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE, ENGINE_CHECK };
 extern enum process_engine process_engine hidden;
-extern u32 process_code_cache hidden; /* if not 0: bytes of translated code that a vCPU keeps (USEKVM_CODE_CACHE: for tests) */
+extern u32 process_code_cache hidden; /* if not 0: bytes of translated code that a vCPU keeps, and few blocks and pages of code (USEKVM_CODE_CACHE: for tests) */
 extern u32 process_tlb_drop hidden; /* if not 0: one of so many fills of a TLB drops all that it has (USEKVM_TLB_DROP: for tests) */
 extern u32 process_check_first hidden; /* if not 0: how many runs of an instruction ENGINE_CHECK compares before it only samples (USEKVM_CHECK_FIRST) */
 

@@ -11,10 +11,11 @@
  * page is `unstable` and compared at each look-up.
  * A block is decoded from that copy, never from memory that could change while we look.
  *
- * All blocks stand in one arena; when it is full everything is dropped. The vCPUs of a VM share one allowance of memory for their arenas:
- * the more there are, the earlier each counts its own as full.
+ * All blocks stand in one arena; when it is full, or there are too many pages, those that are not translated are dropped, or everything if that is
+ * not enough. The vCPUs of a VM share one allowance of memory for their arenas: the more there are, the earlier each counts its own as full.
  */
 #include "base/lock.h"
+#include "base/process.h"
 #include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
@@ -28,6 +29,7 @@
 #include <sys/mman.h>
 
 #define LINE 64u
+#define BLOCK_SIZE_MAX (sizeof(struct block) + sizeof(struct insn) * (BLOCK_MAX_INSNS + 2)) /* the largest there is */
 
 int block_init(struct cpu *c)
 {
@@ -62,12 +64,16 @@ static size_t arena_share(const struct cpu *c)
 {
 	u32 n = load_relaxed(&c->mem->engines);
 	size_t share = BLOCK_ARENA_SIZE / (n ? n : 1);
+	if (process_code_cache)
+		return MIN(BLOCK_ARENA_MIN, 4 * BLOCK_SIZE_MAX + 2 * (size_t)process_code_cache);
 	return MAX(share, (size_t)BLOCK_ARENA_MIN);
 }
 
 static u32 pages_share(const struct cpu *c)
 {
 	u32 n = load_relaxed(&c->mem->engines);
+	if (process_code_cache)
+		return MIN(CODE_PAGES_MIN, 4 + process_code_cache / 2048);
 	return MAX(CODE_PAGES_MAX / (n ? n : 1), CODE_PAGES_MIN);
 }
 
@@ -77,7 +83,9 @@ void block_flush_all(struct cpu *c)
 
 	memset(in->hash, 0, sizeof(in->hash));
 	memset(in->pages, 0, sizeof(in->pages));
-	in->npages = 0;
+	in->npages = in->nfree = 0;
+	in->free_pages = NULL;
+	in->drops++;
 	in->arena_touched = MAX(in->arena_touched, in->arena_pos);
 	in->arena_pos = in->arena;
 	u8 *keep = in->arena + arena_share(c);
@@ -94,12 +102,78 @@ void block_flush_all(struct cpu *c)
 	stub_reset(c);
 }
 
-/* ---- pages ---- */
+static void hash_in(struct interp *in, struct block *b)
+{
+	struct block **h = &in->hash[(b->hva ^ (b->hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+
+	b->next = *h;
+	*h = b;
+}
 
 static unsigned page_slot(u64 hva)
 {
 	return (hva >> PAGE_SHIFT) & (CODE_PAGES_MAX - 1);
 }
+
+/* Pages none of whose blocks were kept are given up. */
+static void sweep_pages(struct interp *in)
+{
+	memset(in->pages, 0, sizeof(in->pages));
+	in->free_pages = NULL;
+	in->nfree = 0;
+	for (u32 k = 0; k < in->npages; k++) {
+		struct code_page *p = &in->page_pool[k], **list = p->kept ? &in->pages[page_slot(p->hva)] : &in->free_pages;
+		in->nfree += !p->kept;
+		p->next = *list;
+		*list = p;
+		p->kept = false;
+	}
+}
+
+/* Blocks that are translated stay, moved together: what was made of them took longer to make. The others are decoded again if they are run again. */
+static void sweep(struct cpu *c)
+{
+	struct interp *in = c->interp;
+	u8 *to = in->arena, *end = in->arena_pos;
+	u32 size;
+
+	memset(in->hash, 0, sizeof(in->hash));
+	for (u8 *from = in->arena; from < end; from += size) {
+		struct block *b = (struct block *)from, *moved = (struct block *)to;
+		size = b->size;
+		if (!b->unit || b->live != b->page->live)
+			continue;
+		memmove(to, from, size);
+		to += size;
+		hash_in(in, moved);
+		in->block_moved(moved);
+		moved->page->kept = true;
+		if (moved->hva2)
+			moved->page2->kept = true;
+	}
+	sweep_pages(in);
+	in->arena_touched = MAX(in->arena_touched, end);
+	in->arena_pos = to;
+	in->current = NULL;
+	in->drops++;
+	c->tlb_epoch++; /* the jump cache is of where they were */
+}
+
+/* Room for new blocks and pages of code. */
+static void make_room(struct cpu *c)
+{
+	struct interp *in = c->interp;
+
+	if (in->block_moved) {
+		sweep(c);
+		/* If much is left the next would come soon. */
+		if (in->arena_pos < in->arena + arena_share(c) / 4 * 3 && in->npages - in->nfree < pages_share(c) / 4 * 3)
+			return;
+	}
+	block_flush_all(c);
+}
+
+/* ---- pages ---- */
 
 /* The page has become one of code: nobody writes to it unseen, or until the token is done every look at it compares. fresh: for any vCPU. */
 static void page_shut(struct cpu *c, struct code_page *p, bool fresh)
@@ -117,9 +191,15 @@ static struct code_page *page_get(struct cpu *c, u64 hva)
 	for (p = in->pages[page_slot(hva)]; p; p = p->next)
 		if (p->hva == hva)
 			return p;
-	if (in->npages >= pages_share(c))
-		block_flush_all(c);
-	p = &in->page_pool[in->npages++];
+	if (in->npages - in->nfree >= pages_share(c))
+		make_room(c);
+	p = in->free_pages;
+	if (p) {
+		in->free_pages = p->next;
+		in->nfree--;
+	} else {
+		p = &in->page_pool[in->npages++];
+	}
 	p->hva = hva;
 	p->version = mem_track_code(c->mem, hva, &was_new);
 	p->seen = load_acquire(p->version);
@@ -267,8 +347,9 @@ static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded 
 static void arena_room(struct cpu *c)
 {
 	struct interp *in = c->interp;
-	size_t used = (size_t)(in->arena_pos - in->arena), room = sizeof(struct block) + sizeof(struct insn) * (BLOCK_MAX_INSNS + 2);
-	if (used + room > arena_share(c) || stub_full(c))
+	if (in->arena_pos + BLOCK_SIZE_MAX > in->arena + arena_share(c))
+		make_room(c);
+	if (stub_full(c))
 		block_flush_all(c);
 }
 
@@ -284,9 +365,8 @@ static void finish(struct cpu *c, struct block *b, bool ended)
 		e->off = b->bytes;
 	}
 	in->arena_pos = (u8 *)ALIGN_UP((u64)&b->insn[n], 16);
-	struct block **h = &in->hash[(b->hva ^ (b->hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
-	b->next = *h;
-	*h = b;
+	b->size = (u32)(in->arena_pos - (u8 *)b);
+	hash_in(in, b);
 }
 
 /* For the exit that says which instruction: the bytes of one of the running block, or none during an event's delivery. */
@@ -320,10 +400,10 @@ static struct block *build_crossing(struct cpu *c, struct block *b, struct code_
 		c->insn_len = (u8)first;
 		unimplemented(c);
 	}
+	u32 drops = c->interp->drops;
 	struct code_page *p2 = page_get(c, (u64)host2);
-	if (c->interp->npages == 1 && p2 != p) { /* page_get dropped everything: begin again */
+	if (c->interp->drops != drops) /* p, and where b was to be, are gone: begin again */
 		return NULL;
-	}
 	page_validate(c, p2);
 	page_use(p2, 0);
 	b->page2 = p2;

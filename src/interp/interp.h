@@ -33,6 +33,7 @@ struct code_page {
 	u64 unstable; /* token: until it is done, another vCPU may write here unreported, and every look compares */
 	u64 used;     /* which 64-byte lines blocks were made from, one bit each: only those of `copy` count */
 	struct code_page *next;
+	bool kept;    /* by the sweep that is on */
 	u8 copy[PAGE_SIZE];
 };
 
@@ -49,6 +50,7 @@ struct block {
 	struct unit *unit;  /* its: translations of this block */
 	u16 n;              /* instructions */
 	u16 bytes;
+	u32 size;           /* of all of it, in the arena */
 	struct insn insn[];
 };
 
@@ -68,6 +70,9 @@ struct interp {
 	struct code_page *pages[CODE_PAGES_MAX];
 	struct code_page *page_pool;
 	u32 npages;
+	struct code_page *free_pages; /* of those npages */
+	u32 nfree;
+	u32 drops;          /* times that blocks were dropped or moved */
 	u32 entry_gen;      /* bumped on each entry: the VMM may have written to code meanwhile */
 	u8 *arena, *arena_pos, *arena_end;
 	u8 *arena_touched;  /* how far it was ever used: what lies beyond costs no memory */
@@ -82,6 +87,7 @@ struct interp {
 	u32 heat;
 	bool (*run_unit)(struct cpu *c, struct block *b);
 	void (*drop_units)(struct cpu *c);
+	void (*block_moved)(struct block *b); /* one with units */
 	/* The host fault happened in translated code: state made that of the instruction's start, and the context that of C code. */
 	bool (*unit_fault)(struct cpu *c, ucontext_t *uc);
 	struct decode_memo memo;

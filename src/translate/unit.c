@@ -124,6 +124,12 @@ static struct unit *match(const struct cpu *c, const struct block *b, bool plain
 	return NULL;
 }
 
+static void block_moved(struct block *b)
+{
+	for (struct unit *u = b->unit; u; u = u->next)
+		u->b = b;
+}
+
 static bool is_dead(const struct translate *t, const struct unit *u)
 {
 	const struct xpage *p = &t->pages[u->id - 1], *p2 = &t->pages[(u->id2 ? u->id2 : u->id) - 1];
@@ -848,6 +854,7 @@ static int init(struct cpu *c)
 	in->heat = process_engine == ENGINE_AUTO ? XHOT : 1;
 	in->run_unit = c->tr->check ? x_check_run : run_unit;
 	in->drop_units = drop;
+	in->block_moved = block_moved;
 	in->unit_fault = unit_fault;
 	return 0;
 }
