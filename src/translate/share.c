@@ -9,7 +9,7 @@
  * one page, or may not be accessed so, sends the unit to its plain twin (docs/translate.md), which looks up each access.
  *
  * Reads before the first write are a group of their own, since a page that is never written should not be asked for by a write that may not
- * come; but on the stack, where it does come.
+ * come; but on the stack, and where no way out lies between the group's first access and the write: there it does come.
  */
 #include "interp/ops.h"
 #include "interp/stub_int.h"
@@ -39,10 +39,12 @@ struct follow {
 	unsigned npairs;
 	u32 next;
 	unsigned ngroups;
+	unsigned exits; /* that lie before here */
 	struct {
 		u32 sym;
 		s64 lo, hi;
 		u64 page;
+		unsigned exits;
 		u8 n;
 		bool write, stack, whole;
 	} group[XSHARE_TRY];
@@ -135,7 +137,7 @@ static void effect(struct follow *f, const struct tinsn *t)
 static bool joins(const struct follow *f, unsigned k, u32 sym, s64 lo, s64 hi, bool write)
 {
 	s64 l = MIN(f->group[k].lo, lo), h = MAX(f->group[k].hi, hi);
-	return f->group[k].sym == sym && (f->group[k].whole || h - l <= XSPAN_MAX) && (f->group[k].stack || f->group[k].write || !write);
+	return f->group[k].sym == sym && (f->group[k].whole || h - l <= XSPAN_MAX) && (f->group[k].stack || f->group[k].write || !write || f->group[k].exits == f->exits);
 }
 
 /* An access of size bytes at v plus disp; s: the registers. */
@@ -158,6 +160,7 @@ static void joined(struct follow *f, struct share *s, struct value v, s64 disp, 
 		f->group[k].lo = lo;
 		f->group[k].hi = hi;
 		f->group[k].n = 0;
+		f->group[k].exits = f->exits;
 		f->group[k].write = false;
 		f->group[k].stack = s->base == R_SP;
 		f->group[k].whole = page;
@@ -272,6 +275,7 @@ void x_share(struct translate *tr, unsigned n)
 		f.reg[g].sym = g + 1;
 	for (unsigned k = 0; k < n; k++) {
 		accesses(&f, &tr->in[k]);
+		f.exits += tr->in[k].kind == T_JCC;
 		effect(&f, &tr->in[k]);
 	}
 	for (unsigned k = 0; k < f.ngroups; k++) {
