@@ -266,12 +266,16 @@ void xl_call_indirect(struct xl *x, const struct tinsn *ti)
 	struct xea at;
 
 	target(x, ti);
-	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. With LA57 it sees more of them than need be. */
+	/* A target that is not canonical faults before anything is pushed: the interpreter knows how. It sees more of them than need be: in user code those of the kernel, and with LA57. */
 	if (x->word == 8) {
 		asm_mov(a, REG_T2, REG_T1);
-		asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, 16); /* shl */
-		asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, 16); /* sar */
-		asm_rr(a, true, 0x3b, REG_T2, REG_T1);
+		if (x->u->user) {
+			asm_rr(a, true, 0xc1, 5, REG_T2), e8(a, 47); /* shr */
+		} else {
+			asm_rr(a, true, 0xc1, 4, REG_T2), e8(a, 16); /* shl */
+			asm_rr(a, true, 0xc1, 7, REG_T2), e8(a, 16); /* sar */
+			asm_rr(a, true, 0x3b, REG_T2, REG_T1);
+		}
 		u32 op = xl_site(x, ti, SITE_OP);
 		x->t->sites[op].insn = xl_lowered(x, ti);
 		x->t->sites[op].ends = true;
