@@ -141,12 +141,14 @@ static void sweep(struct cpu *c)
 	for (u8 *from = in->arena; from < end; from += size) {
 		struct block *b = (struct block *)from, *moved = (struct block *)to;
 		size = b->size;
+		for (unsigned k = 0; k < size; k += LINE)
+			__builtin_prefetch(from + 4096 + k); /* where the next one begins is known only when this one is there */
 		if (!b->unit || b->live != b->page->live)
 			continue;
-		memmove(to, from, size);
 		to += size;
-		hash_in(in, moved);
-		in->block_moved(moved);
+		hash_in(in, moved == b ? b : memmove(moved, b, size));
+		if (moved != b)
+			in->block_moved(moved);
 		moved->page->kept = true;
 		if (moved->hva2)
 			moved->page2->kept = true;
