@@ -68,15 +68,12 @@ static u64 immediate(const ZydisDecodedInstruction *z, unsigned k, const u8 *b)
 	return z->raw.imm[k].is_signed || bits == 64 ? (u64)v : (u64)v & (BIT(bits) - 1);
 }
 
-static void from_entry(struct decoded *d, const struct memo_entry *e, const u8 *b)
+/* e is of an instruction like this one. */
+static void put_numbers(struct memo_entry *e, const u8 *b)
 {
+	struct decoded *d = &e->d;
 	ZydisDecodedInstruction *z = &d->z;
 
-	*z = e->z;
-	unsigned n = z->operand_count;
-	memcpy(d->op, e->op, n * sizeof(d->op[0]));
-	if (n < ZYDIS_MAX_OPERAND_COUNT_VISIBLE)
-		memset(&d->op[n], 0, (ZYDIS_MAX_OPERAND_COUNT_VISIBLE - n) * sizeof(d->op[0]));
 	if (z->raw.disp.size) {
 		z->raw.disp.value = number(b + z->raw.disp.offset, z->raw.disp.size);
 		if (e->at.disp_op < MEMO_OPS)
@@ -87,8 +84,22 @@ static void from_entry(struct decoded *d, const struct memo_entry *e, const u8 *
 		if (e->at.imm_op[k] < MEMO_OPS)
 			d->op[e->at.imm_op[k]].imm.value.u = z->raw.imm[k].value.u;
 	}
-	memset(d->bytes, 0, sizeof(d->bytes));
-	memcpy(d->bytes, b, z->length);
+	memcpy(d->bytes, b, z->length); /* behind them are zeroes */
+}
+
+static void clear_operands(struct decoded *d)
+{
+	for (unsigned n = d->z.operand_count; n < ZYDIS_MAX_OPERAND_COUNT_VISIBLE; n++)
+		memset(&d->op[n], 0, sizeof(d->op[n]));
+}
+
+void decode_keep(struct decoded *to, const struct decoded *from)
+{
+	to->z = from->z;
+	memcpy(to->op, from->op, from->z.operand_count * sizeof(from->op[0]));
+	clear_operands(to);
+	memcpy(to->bytes, from->bytes, sizeof(to->bytes));
+	to->memo = from->memo;
 }
 
 /* Is d, whose key has k bytes, understood well enough to be changed in its numbers? */
@@ -136,12 +147,12 @@ static void remember(struct decode_memo *m, unsigned set, u64 key, const struct 
 		return;
 	m->key[set][w] = key;
 	m->next[set] = (u8)((w + 1) % MEMO_WAYS);
-	e->z = d->z;
-	memcpy(e->op, d->op, sizeof(e->op));
+	decode_keep(&e->d, d);
 	e->at = at;
 }
 
-enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
+enum decode_result decode_lent(struct decode_memo *m, struct decoded *room, const struct decoded **d, const u8 *bytes, unsigned n, unsigned code_size,
+			       bool amd)
 {
 	unsigned k = 0, set = 0;
 	u64 key = 0;
@@ -153,15 +164,26 @@ enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, cons
 		key = (key & (BIT(8 * k) - 1)) | (u64)(k | (code_size == 8) << 4 | (unsigned)amd << 5) << 56;
 		set = (unsigned)((key * 0x9e3779b97f4a7c15ull) >> 56) % MEMO_SETS;
 		for (unsigned w = 0; w < MEMO_WAYS; w++)
-			if (m->key[set][w] == key && m->entry[set][w].z.length <= n) {
-				from_entry(d, &m->entry[set][w], bytes);
-				d->memo = m;
+			if (m->key[set][w] == key && m->entry[set][w].d.z.length <= n) {
+				put_numbers(&m->entry[set][w], bytes);
+				*d = &m->entry[set][w].d;
 				return DECODE_OK;
 			}
 	}
-	enum decode_result r = decode(d, bytes, n, code_size, amd);
-	d->memo = m;
+	enum decode_result r = decode(room, bytes, n, code_size, amd);
+	room->memo = m;
+	*d = room;
 	if (k && r == DECODE_OK)
-		remember(m, set, key, d, k);
+		remember(m, set, key, room, k);
+	return r;
+}
+
+enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd)
+{
+	const struct decoded *lent;
+	enum decode_result r = decode_lent(m, d, &lent, bytes, n, code_size, amd);
+
+	if (lent != d)
+		decode_keep(d, lent);
 	return r;
 }

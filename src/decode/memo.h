@@ -16,8 +16,7 @@ struct memo_numbers { /* which operands have them; MEMO_OPS: none */
 	u8 disp_op, imm_op[2];
 };
 struct memo_entry {
-	ZydisDecodedInstruction z;
-	ZydisDecodedOperand op[MEMO_OPS];
+	struct decoded d;
 	struct memo_numbers at;
 };
 
@@ -28,7 +27,16 @@ struct decode_memo {
 	struct memo_entry entry[MEMO_SETS][MEMO_WAYS];
 };
 
-/* As decode(), which it is if m is NULL: the same in every field of d->z and of the operands that there are; the others up to ZYDIS_MAX_OPERAND_COUNT_VISIBLE are zero. */
+/*
+ * As decode(), which it is if m is NULL: the same in every field of (*d)->z and of the operands that there are; the others up to
+ * ZYDIS_MAX_OPERAND_COUNT_VISIBLE are zero. *d is room, or what is remembered: that is good until the next call.
+ */
+enum decode_result decode_lent(struct decode_memo *m, struct decoded *room, const struct decoded **d, const u8 *bytes, unsigned n, unsigned code_size,
+			       bool amd) hidden;
+/* The same, and it is in d. */
 enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd) hidden;
+
+/* What was lent, to keep; of its operands those that there are, and zero. */
+void decode_keep(struct decoded *to, const struct decoded *from) hidden;
 
 #endif

@@ -293,7 +293,7 @@ static const struct insn *h_too_long(struct cpu *c, const struct insn *i)
 }
 
 /* Bytes of the instruction at off from the page's copy, at most 15, extending the copy no further than needed. */
-static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struct code_page *p, unsigned off, unsigned *avail)
+static enum decode_result decode_in_page(struct cpu *c, struct decoded *room, const struct decoded **d, struct code_page *p, unsigned off, unsigned *avail)
 {
 	unsigned line = off / LINE;
 	bool amd = cpu_is_amd(c);
@@ -302,7 +302,7 @@ static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struc
 		page_use(p, line);
 		unsigned n = (line + 1) * LINE - off;
 		*avail = n;
-		enum decode_result r = decode_by_memo(&c->interp->memo, d, p->copy + off, MIN(n, 15u), c->code_size, amd);
+		enum decode_result r = decode_lent(&c->interp->memo, room, d, p->copy + off, MIN(n, 15u), c->code_size, amd);
 		if (r != DECODE_MORE || (line + 1) * LINE == PAGE_SIZE)
 			return r;
 	}
@@ -310,9 +310,13 @@ static enum decode_result decode_in_page(struct cpu *c, struct decoded *d, struc
 
 enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off, struct decoded *d)
 {
+	const struct decoded *lent;
 	unsigned avail;
+	enum decode_result r = decode_in_page(c, d, &lent, p, off, &avail);
 
-	return decode_in_page(c, d, p, off, &avail);
+	if (lent != d)
+		decode_keep(d, lent);
+	return r;
 }
 
 /* The instruction of a block that runs into page2. */
@@ -338,11 +342,13 @@ static bool make_insn(struct cpu *c, enum decode_result r, const struct decoded 
 		i->ends_block = true;
 		return true;
 	}
+	u8 bytes[sizeof(d->bytes)];
+	memcpy(bytes, d->bytes, sizeof(bytes)); /* d may be lent, and lower() decodes */
 	i->len = d->z.length;
 	if (lower(c, d, i))
 		return true;
-	memcpy(c->insn_bytes, d->bytes, sizeof(c->insn_bytes));
-	c->insn_len = d->z.length;
+	memcpy(c->insn_bytes, bytes, sizeof(bytes));
+	c->insn_len = i->len;
 	return false;
 }
 
@@ -432,7 +438,8 @@ static struct block *build(struct cpu *c, gva_t la, u64 hva, u32 key)
 	unsigned start = (unsigned)(hva & ~PAGE_MASK), off = start, avail;
 	unsigned max = c->single ? 1 : BLOCK_MAX_INSNS;
 	bool ended = false;
-	struct decoded d;
+	struct decoded room;
+	const struct decoded *d;
 
 	arena_room(c);
 	struct code_page *p = page_get(c, hva & PAGE_MASK);
@@ -446,14 +453,14 @@ static struct block *build(struct cpu *c, gva_t la, u64 hva, u32 key)
 	b->heat = in->heat;
 	cpu_fpu_put(c);
 	while (b->n < max && off < PAGE_SIZE) {
-		enum decode_result r = decode_in_page(c, &d, p, off, &avail);
+		enum decode_result r = decode_in_page(c, &room, &d, p, off, &avail);
 		if (r == DECODE_MORE) {
 			if (!b->n)
 				return build_crossing(c, b, p, off, la);
 			break;
 		}
 		struct insn *i = &b->insn[b->n];
-		if (!make_insn(c, r, &d, i, off - start)) {
+		if (!make_insn(c, r, d, i, off - start)) {
 			if (!b->n)
 				unimplemented(c);
 			break;

@@ -292,7 +292,7 @@ static bool same_operand(const struct decoded *g, const struct rename *r, const 
 	}
 }
 
-/* The bytes come from the guest, and what we write will run on the host: decode it again and look. The guest's own bytes have been. */
+/* The bytes come from the guest, and what we write will run on the host: decode it again and look. The guest's own bytes have been. g is not lent: it would be compared with itself. */
 static bool proven(const u8 *code, unsigned n, const struct decoded *g, const struct rename *r)
 {
 	const struct decoded *h = g;
@@ -304,9 +304,8 @@ static bool proven(const u8 *code, unsigned n, const struct decoded *g, const st
 	if (n != g->z.length || g->z.machine_mode != ZYDIS_MACHINE_MODE_LONG_64 || memcmp(code, g->bytes, n)) {
 		memset(bytes, 0x90, sizeof(bytes));
 		memcpy(bytes, code, n);
-		if (decode_by_memo(g->memo, &again, bytes, 15, 8, false) != DECODE_OK)
+		if (decode_lent(g->memo, &again, &h, bytes, 15, 8, false) != DECODE_OK)
 			return false;
-		h = &again;
 	}
 	if (h->z.length != n || h->z.mnemonic != g->z.mnemonic)
 		return false;

@@ -8,8 +8,9 @@
 #include "interp/stub_int.h"
 #include "base/code.h"
 #include "base/string.h"
-#include "cpu/cpuid.h"
 #include "base/sys.h"
+#include "cpu/cpuid.h"
+#include "decode/memo.h"
 
 #include <errno.h>
 #include <sys/mman.h>
@@ -308,13 +309,16 @@ static bool wanted(const ZydisDecodedInstruction *z)
 	       z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
 }
 
-bool stub_lower(struct cpu *c, const struct decoded *d, struct insn *i)
+bool stub_lower(struct cpu *c, const struct decoded *given, struct insn *i)
 {
 	const ZydisDecodedOperand *mem = NULL;
+	struct decoded copy;
+	const struct decoded *d = &copy;
 	struct stub proto = { .len = 0 };
 	u8 code[STUB_MAX];
 
 	cpu_fpu_put(c); /* the decoder is compiled with vector registers */
+	decode_keep(&copy, given); /* it may be lent, and what is emitted is decoded again */
 	/* Of x87 it knows FNINIT and the two stores below. */
 	i->kvm_lacks = is_x87(&d->z) && d->z.mnemonic != ZYDIS_MNEMONIC_FNSTCW && d->z.mnemonic != ZYDIS_MNEMONIC_FNSTSW;
 	if (xsave_lower(d, i) || vsib_lower(d, i) || maskmov_lower(d, i))
