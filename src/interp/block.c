@@ -77,6 +77,21 @@ static u32 pages_share(const struct cpu *c)
 	return MAX(CODE_PAGES_MAX / (n ? n : 1), CODE_PAGES_MIN);
 }
 
+/* No blocks stand at pos and above any more. */
+static void arena_end_at(struct cpu *c, u8 *pos)
+{
+	struct interp *in = c->interp;
+	u8 *keep = MAX(in->arena + arena_share(c), pos);
+
+	in->arena_touched = MAX(in->arena_touched, in->arena_pos);
+	in->arena_pos = pos;
+	if (in->arena_touched > keep) { /* other vCPUs have come */
+		sys_madvise((void *)ALIGN_UP((u64)keep, PAGE_SIZE), (size_t)(in->arena_end - keep) & PAGE_MASK, MADV_DONTNEED);
+		in->arena_touched = keep;
+	}
+	in->current = NULL;
+}
+
 void block_flush_all(struct cpu *c)
 {
 	struct interp *in = c->interp;
@@ -86,14 +101,7 @@ void block_flush_all(struct cpu *c)
 	in->npages = in->nfree = 0;
 	in->free_pages = NULL;
 	in->drops++;
-	in->arena_touched = MAX(in->arena_touched, in->arena_pos);
-	in->arena_pos = in->arena;
-	u8 *keep = in->arena + arena_share(c);
-	if (in->arena_touched > keep) { /* other vCPUs have come */
-		sys_madvise((void *)ALIGN_UP((u64)keep, PAGE_SIZE), (size_t)(in->arena_end - keep) & PAGE_MASK, MADV_DONTNEED);
-		in->arena_touched = keep;
-	}
-	in->current = NULL;
+	arena_end_at(c, in->arena);
 	if (in->drop_units)
 		in->drop_units(c);
 	cpu_xid_flush(c);
@@ -154,9 +162,7 @@ static void sweep(struct cpu *c)
 			moved->page2->kept = true;
 	}
 	sweep_pages(in);
-	in->arena_touched = MAX(in->arena_touched, end);
-	in->arena_pos = to;
-	in->current = NULL;
+	arena_end_at(c, to);
 	in->drops++;
 	c->tlb_epoch++; /* the jump cache is of where they were */
 }
