@@ -87,17 +87,14 @@ static void put_numbers(struct memo_entry *e, const u8 *b)
 	memcpy(d->bytes, b, z->length); /* behind them are zeroes */
 }
 
-static void clear_operands(struct decoded *d)
-{
-	for (unsigned n = d->z.operand_count; n < ZYDIS_MAX_OPERAND_COUNT_VISIBLE; n++)
-		memset(&d->op[n], 0, sizeof(d->op[n]));
-}
-
 void decode_keep(struct decoded *to, const struct decoded *from)
 {
+	if (to == from)
+		return;
 	to->z = from->z;
 	memcpy(to->op, from->op, from->z.operand_count * sizeof(from->op[0]));
-	clear_operands(to);
+	for (unsigned n = to->z.operand_count; n < ZYDIS_MAX_OPERAND_COUNT_VISIBLE; n++)
+		memset(&to->op[n], 0, sizeof(to->op[n]));
 	memcpy(to->bytes, from->bytes, sizeof(to->bytes));
 	to->memo = from->memo;
 }
@@ -183,7 +180,6 @@ enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, cons
 	const struct decoded *lent;
 	enum decode_result r = decode_lent(m, d, &lent, bytes, n, code_size, amd);
 
-	if (lent != d)
-		decode_keep(d, lent);
+	decode_keep(d, lent);
 	return r;
 }

@@ -36,7 +36,7 @@ enum decode_result decode_lent(struct decode_memo *m, struct decoded *room, cons
 /* The same, and it is in d. */
 enum decode_result decode_by_memo(struct decode_memo *m, struct decoded *d, const u8 *bytes, unsigned n, unsigned code_size, bool amd) hidden;
 
-/* What was lent, to keep; of its operands those that there are, and zero. */
+/* What was lent, to keep, if it is not in `to` already; of its operands those that there are, and zero. */
 void decode_keep(struct decoded *to, const struct decoded *from) hidden;
 
 #endif

@@ -110,9 +110,16 @@ void block_flush_all(struct cpu *c)
 	stub_reset(c);
 }
 
+/* ---- making room ---- */
+
+static struct block **hash_slot(struct interp *in, u64 hva)
+{
+	return &in->hash[(hva ^ (hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+}
+
 static void hash_in(struct interp *in, struct block *b)
 {
-	struct block **h = &in->hash[(b->hva ^ (b->hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+	struct block **h = hash_slot(in, b->hva);
 
 	b->next = *h;
 	*h = b;
@@ -154,9 +161,11 @@ static void sweep(struct cpu *c)
 		if (!b->unit || b->live != b->page->live)
 			continue;
 		to += size;
-		hash_in(in, moved == b ? b : memmove(moved, b, size));
-		if (moved != b)
+		if (moved != b) {
+			memmove(moved, b, size);
 			in->block_moved(moved);
+		}
+		hash_in(in, moved);
 		moved->page->kept = true;
 		if (moved->hva2)
 			moved->page2->kept = true;
@@ -320,8 +329,7 @@ enum decode_result block_decode(struct cpu *c, struct code_page *p, unsigned off
 	unsigned avail;
 	enum decode_result r = decode_in_page(c, d, &lent, p, off, &avail);
 
-	if (lent != d)
-		decode_keep(d, lent);
+	decode_keep(d, lent);
 	return r;
 }
 
@@ -500,7 +508,7 @@ static bool block_valid(struct cpu *c, struct block *b, gva_t la)
 static struct block *lookup(struct cpu *c, gva_t la, u64 hva, u32 key)
 {
 	struct interp *in = c->interp;
-	struct block **h = &in->hash[(hva ^ (hva >> BLOCK_HASH_BITS)) & ((1u << BLOCK_HASH_BITS) - 1)];
+	struct block **h = hash_slot(in, hva);
 
 	for (struct block *b = *h; b; b = *h) {
 		if (b->hva == hva && b->key == key) { /* nothing else of the others is looked at: it would be in no cache */

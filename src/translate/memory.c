@@ -373,7 +373,7 @@ static struct xea shared_on_host(struct xl *x, const struct share *sh)
 }
 
 /* The look-up of a span, from `from` off its base. T1 is what to add to the base, or to the index. */
-static u32 look_up_span(struct xl *x, const struct tinsn *ti, const struct share *sh, u32 site, s32 from, unsigned seg)
+static void look_up_span(struct xl *x, const struct tinsn *ti, const struct share *sh, u32 site, s32 from, unsigned seg)
 {
 	const struct span *sp = &x->t->span[sh->group - 1];
 	struct asmb *a = &x->a;
@@ -401,7 +401,6 @@ static u32 look_up_span(struct xl *x, const struct tinsn *ti, const struct share
 		asm_rm(a, true, 0x03, REG_T1, xl_seg_base(s));
 	else if (sh->index != REG_NONE && sh->base != REG_NONE)
 		add_gpr(x, sh->base);
-	return site;
 }
 
 /* An access that shares its look-up. It does it, if it is the first. */
