@@ -448,7 +448,7 @@ static void head(struct xl *x, u16 live_in, bool by_slot)
 	x->in_slot = false;
 }
 
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, const u64 *fall, bool plain)
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain)
 {
 	struct translate *t = c->tr;
 	struct tinsn *in = t->in;
@@ -489,7 +489,7 @@ struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, c
 	}
 	xl_move_sp(x, 0);
 	if (fall)
-		xl_leave_always(x, &in[n - 1], *fall, X86_ARITH);
+		xl_leave_always(x, &in[n - 1], in[n - 1].next, X86_ARITH);
 	in[n].host = xl_here(x);
 	for (unsigned k = 0; k < x->ncold; k++)
 		cold_part(x, &x->cold[k]);

@@ -181,6 +181,9 @@ static bool decode_at(struct cpu *c, const struct block *b, unsigned off, struct
 
 static void classify(struct tinsn *t, const struct cpu *c)
 {
+	u64 mask = c->code_size == 4 ? 0xffffffff : ~0ull;
+
+	t->next = (t->rip + t->len) & mask;
 	if (t->i.op == op_ud && t->i.fn == h_op_end)
 		t->kind = T_OP;
 	else
@@ -191,7 +194,7 @@ static void classify(struct tinsn *t, const struct cpu *c)
 	t->live_target = X86_ARITH;
 	t->cc = t->d.z.opcode & 15;
 	if (t->kind == T_JCC || t->kind == T_JMP || t->kind == T_CALL)
-		t->target = (t->rip + t->len + t->d.op[0].imm.value.u) & (c->code_size == 4 ? 0xffffffff : ~0ull);
+		t->target = (t->rip + t->len + t->d.op[0].imm.value.u) & mask;
 	if (t->kind == T_JCC || t->kind == T_STI || t->kind == T_CLAC || t->kind == T_STAC)
 		t->ends = false;
 	flags_of(t);
@@ -256,34 +259,34 @@ static bool may_follow_sti(const struct tinsn *t)
 }
 
 /*
- * Does the unit go on at the target of its instruction t, the last of n? It does at that of a jump forward in the page, and once more round a loop that goes back
- * to where the unit begins, if the whole loop has room in it: round is where the last turn began. The condition then is the opposite one.
+ * The unit goes on at the target of its instruction t, the last of n, if that is a jump forward in the page, or once more round a loop that goes back to
+ * where the unit begins and has room in it as a whole: round is where the last turn began. The condition then is the opposite one.
  */
-static bool follows(struct tinsn *t, unsigned n, u64 rip, unsigned *round)
+static void follow(struct tinsn *t, unsigned n, u64 rip, unsigned *round)
 {
-	u64 next = t->rip + t->len;
+	u64 target = t->target;
 
-	if ((t->kind != T_JMP && t->kind != T_JCC) || (t->target & PAGE_MASK) != (rip & PAGE_MASK))
-		return false;
-	if (t->target != rip) {
-		if (t->kind == T_JCC || t->target < next)
-			return false;
+	if ((t->kind != T_JMP && t->kind != T_JCC) || (target & PAGE_MASK) != (rip & PAGE_MASK))
+		return;
+	if (target != rip) {
+		if (t->kind == T_JCC || target < t->next)
+			return;
 	} else {
 		if (n + (n - *round) > UNIT_MAX_INSNS)
-			return false;
+			return;
 		*round = n;
 	}
 	if (t->kind == T_JCC) {
 		t->cc ^= 1;
-		t->target = next;
+		t->target = t->next;
 	} else {
 		t->kind = T_NOP;
 		t->ends = false;
 	}
-	return true;
+	t->next = target;
 }
 
-unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *next)
+unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall)
 {
 	struct translate *tr = c->tr;
 	u64 page_rip = rip & PAGE_MASK;
@@ -302,12 +305,9 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *
 		if (n && tr->in[n - 1].kind == T_STI && !may_follow_sti(t))
 			break;
 		n++;
-		u64 to = t->target;
-		if (!tr->check && !b->hva2 && follows(t, n, rip, &round)) {
-			off = (unsigned)(to & ~PAGE_MASK);
-			continue;
-		}
-		off += t->len;
+		if (!tr->check && !b->hva2)
+			follow(t, n, rip, &round);
+		off = (unsigned)(t->next - page_rip);
 		if (t->ends) {
 			*fall = false;
 			break;
@@ -319,7 +319,6 @@ unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *
 		tr->in[n - 1].ends = true;
 		*fall = false;
 	}
-	*next = (page_rip + off) & (c->code_size == 4 ? 0xffffffff : ~0ull);
 	if (n)
 		liveness(c, b, n, page_rip);
 	return n;

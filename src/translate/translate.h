@@ -144,6 +144,7 @@ struct tinsn {
 	bool ends;
 	u8 cc;
 	u64 target;
+	u64 next;                 /* where the unit goes on behind it */
 	u16 fread, fkill, fwrite; /* arithmetic flags read, surely set, touched */
 	struct share operand, stack;
 	u16 live;                 /* needed before it */
@@ -181,8 +182,8 @@ struct translate {
 	struct tinsn in[UNIT_MAX_INSNS + 1]; /* and one to look ahead with */
 };
 
-/* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit, which goes on at *next. */
-unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall, u64 *next) hidden;
+/* scan.c: fill t->in from b's bytes. How many; 0: none that could be translated. *fall: the last one does not end the unit. */
+unsigned x_scan(struct cpu *c, const struct block *b, u64 rip, bool *fall) hidden;
 
 /* share.c: fill operand and stack of t->in[0..n), and t->span. */
 void x_share(struct translate *t, unsigned n) hidden;
@@ -197,10 +198,10 @@ bool x_absolute(const struct tinsn *ti, const ZydisDecodedOperand *m, u64 *la) h
 void x_guess(struct translate *t, struct site *s, u32 n) hidden; /* TLB entry */
 void x_guess_no_more(struct translate *t, struct site *s) hidden;
 
-/* native.c: host code for t->in[0..n), for which there is room; fall: where it goes on behind the last, or NULL. */
+/* native.c: host code for t->in[0..n), for which there is room. */
 const ZydisDecodedOperand *x_memory_operand(const struct decoded *d) hidden; /* the explicit one, or NULL */
 bool x_looked_up_alone(const struct tinsn *ti) hidden;
-struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, const u64 *fall, bool plain) hidden;
+struct unit *x_emit(struct cpu *c, const struct block *b, u64 rip, unsigned n, bool fall, bool plain) hidden;
 
 /* thunk.c */
 #define SITE_NONE 0xffffffffu

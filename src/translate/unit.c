@@ -234,7 +234,6 @@ static struct unit *make(struct cpu *c, struct block *b, bool plain)
 {
 	struct translate *t = c->tr;
 	bool fall;
-	u64 next;
 
 	u64 since = host_rdtsc();
 	if (full(t)) {
@@ -244,10 +243,10 @@ static struct unit *make(struct cpu *c, struct block *b, bool plain)
 	u32 id = page_id(c, c->rip >> PAGE_SHIFT, b->page, b->live);
 	u32 id2 = b->hva2 ? page_id(c, (c->rip >> PAGE_SHIFT) + 1, b->page2, b->live2) : 0;
 	cpu_fpu_put(c); /* the decoder is compiled with vector registers */
-	unsigned n = id ? x_scan(c, b, c->rip, &fall, &next) : 0;
+	unsigned n = id ? x_scan(c, b, c->rip, &fall) : 0;
 	if (!n)
 		return NULL;
-	struct unit *u = x_emit(c, b, c->rip, n, fall ? &next : NULL, plain);
+	struct unit *u = x_emit(c, b, c->rip, n, fall, plain);
 	u->id = id;
 	u->id2 = id2;
 	u->made = since;
