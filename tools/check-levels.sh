@@ -8,7 +8,7 @@ BEGIN {
 	level["cpu"] = level["decode"] = level["vfile"] = 1
 	level["mem"] = level["iobus"] = 2
 	level["mmu"] = level["irqchip"] = 3
-	level["interp"] = 4; level["translate"] = 4.5
+	level["interp"] = 4; level["translate"] = 4.5; level["direct"] = 4.7
 	level["kvm"] = 5
 	level["devices"] = level["xinterface"] = 6
 	level["api"] = 7

@@ -8,7 +8,7 @@
 
 #include "base/types.h"
 
-#define LOG_SUBSYSTEMS(X) X(api) X(kvm) X(mem) X(mmu) X(cpu) X(interp) X(irq) X(timer) X(io) X(dev) X(preload) X(translate)
+#define LOG_SUBSYSTEMS(X) X(api) X(kvm) X(mem) X(mmu) X(cpu) X(interp) X(irq) X(timer) X(io) X(dev) X(preload) X(translate) X(direct)
 enum log_subsystem {
 #define X(n) LOG_##n,
 	LOG_SUBSYSTEMS(X)

@@ -28,6 +28,7 @@ static struct {
 } process = { .lock = MUTEX_INIT("process"), .names_lock = MUTEX_INIT("process names") };
 
 bool process_timing;
+enum process_direct process_direct;
 enum process_engine process_engine;
 u32 process_code_cache;
 u32 process_tlb_drop;
@@ -55,6 +56,44 @@ bool process_has_run_delay(void)
 
 	agent_call(look_for_tid, &yes);
 	return yes;
+}
+
+struct filter_query {
+	int tid;
+	bool yes;
+};
+
+/* On the agent: the line "Seccomp: 0" of a thread without a filter. */
+static void look_for_filter(void *arg)
+{
+	struct filter_query *q = arg;
+	char path[64] = "/proc/self/task/", buf[2048], digits[12];
+	unsigned n = 0, at = 16;
+
+	q->yes = true;
+	if (*tid_word() != sys_gettid())
+		return; /* no known C library */
+	for (int t = q->tid; t > 0; t /= 10)
+		digits[n++] = (char)('0' + t % 10);
+	while (n)
+		path[at++] = digits[--n];
+	memcpy(path + at, "/status", 8);
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	ssize_t got = sys_read(fd, buf, sizeof(buf) - 1);
+	sys_close(fd);
+	for (ssize_t k = 0; k + 10 < got; k++)
+		if (!memcmp(buf + k, "\nSeccomp:\t0", 11))
+			q->yes = false;
+}
+
+bool process_confined(void)
+{
+	struct filter_query q = { *tid_word(), true };
+
+	agent_call(look_for_filter, &q);
+	return q.yes;
 }
 
 int process_tid(void)

@@ -46,12 +46,16 @@ void process_forked(void) hidden;
 /* ns that a thread of the process has waited for a CPU. -errno: the kernel does not say, and *ns is left alone. */
 int process_run_delay(int tid, u64 *ns) hidden;
 bool process_has_run_delay(void) hidden;
+/* May a filter of system calls hold the caller's thread? True also if nobody knows. */
+bool process_confined(void) hidden;
 int process_tid(void) hidden; /* of the caller, without a system call: if process_has_run_delay() */
 
 extern bool process_timing hidden; /* count time in the guest and in the VMM: set before the first KVM_RUN */
 /* Which engine new vCPUs get; set once at start (usekvm --engine). */
 enum process_engine { ENGINE_AUTO, ENGINE_INTERP, ENGINE_TRANSLATE, ENGINE_CHECK };
 extern enum process_engine process_engine hidden;
+enum process_direct { DIRECT_OFF, DIRECT_AUTO, DIRECT_ALWAYS };
+extern enum process_direct process_direct hidden; /* may ENGINE_AUTO run user code as it is (direct/); always: wherever it can (USEKVM_DIRECT: for tests) */
 extern u32 process_code_cache hidden; /* if not 0: bytes of translated code that a vCPU keeps, and few blocks and pages of code (USEKVM_CODE_CACHE: for tests) */
 extern u32 process_tlb_drop hidden; /* if not 0: one of so many fills of a TLB drops all that it has (USEKVM_TLB_DROP: for tests) */
 extern u32 process_check_first hidden; /* if not 0: how many runs of an instruction ENGINE_CHECK compares before it only samples (USEKVM_CHECK_FIRST) */

@@ -18,6 +18,9 @@
 
 #include <linux/kvm.h>
 
+#include <sys/syscall.h>
+
+#include "base/sys.h"
 #include "base/types.h"
 
 /* ---- registers ---- */
@@ -340,6 +343,9 @@ enum cpu_xstat {
 	XS_FALL_CROSSING,   /* ...: hot instruction that lies in two pages */
 	XS_FALL_ALONE,      /* ...: run alone for an access outside RAM or a write to code */
 	XS_FALL_DEBUG,      /* ...: run alone for single step, breakpoints, an interrupt shadow */
+	XS_DIRECT,          /* user code entered as it is, in a process of its own (direct/) */
+	XS_DIRECT_TSC,      /* in there, with the way there and back */
+	XS_DIRECT_PAGES,    /* pages mapped for it */
 	XS_COUNT
 };
 
@@ -349,6 +355,7 @@ enum cpu_xstat {
 #define CPU_GPR_SLOTS 18
 enum { SLOT_ZERO = 16, SLOT_BLOCK_RIP = 17 };
 
+struct direct;
 struct insn;
 struct guest_mem;
 struct interp;
@@ -367,6 +374,8 @@ struct translate;
 #define CPU_TLB_WRITERS 4096u
 #define CPU_TLB_PROTECTED 16u
 #define CPU_TLB_LARGE 256u
+#define CPU_DROPS 16u
+#define CPU_ROOT_MASK 0x000ffffffffff000ull /* of CR3 */
 #define CPU_SPACES 4u /* of code addresses: supervisor, user; 64-bit, 32-bit */
 
 struct cpu {
@@ -476,6 +485,17 @@ struct cpu {
 	u16 xid_used[2][CPU_XID_LIST]; /* which are not 0: of pages that are not global, and that are */
 	u32 nxid[2];
 	void *jc[CPU_SPACES][1u << CPU_JC_BITS];
+	/* Guest code that runs as it is in a process of its own (direct/). away: the thread waits for it, and looks at requests when wake_fd, an
+	 * eventfd, is written to. root: of the address space that shall; the number of returns to user code. What was dropped from the TLB, for who
+	 * keeps translations elsewhere: how often everything may have been, and the last single pages, a ring. */
+	struct direct *direct;
+	u32 away;              /* atomic */
+	int wake_fd;
+	u64 direct_root;
+	u64 direct_next;       /* what it becomes at the next return to user code */
+	u64 user_entries;      /* and by IRET to wherever */
+	u64 drops_all, drops_page;
+	gva_t dropped[CPU_DROPS];
 	bool code_stale;       /* the VMM has run freely: it may have written to code */
 	struct translate *tr;
 	u64 xstat[XS_COUNT];
@@ -525,9 +545,18 @@ static inline unsigned cpu_iopl(const struct cpu *c)
 	return (c->rflags >> 12) & 3;
 }
 
+/* Its thread waits outside the engine for guest code that runs elsewhere (direct/). Async-signal-safe. */
+static signal_safe noinline void cpu_wake(const struct cpu *c)
+{
+	u64 one = 1;
+
+	sys3(SYS_write, c->wake_fd, &one, sizeof(one));
+}
 static inline void cpu_request(struct cpu *c, u32 bits)
 {
 	__atomic_fetch_or(&c->requests, bits, __ATOMIC_SEQ_CST);
+	if (unlikely(__atomic_load_n(&c->away, __ATOMIC_SEQ_CST)))
+		cpu_wake(c);
 }
 
 /*

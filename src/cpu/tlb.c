@@ -126,6 +126,7 @@ void cpu_tlb_flush(struct cpu *c)
 	contexts_drop(c);
 	cpu_xid_flush(c);
 	c->tlb_epoch++;
+	c->drops_all++;
 }
 
 static void put_away(struct cpu *c, struct cpu_tlb_ctx *x, unsigned t, unsigned n)
@@ -166,12 +167,14 @@ static void locals_leave(struct cpu *c, struct cpu_tlb_ctx *x)
 void cpu_tlb_flush_local(struct cpu *c)
 {
 	locals_leave(c, NULL);
+	c->drops_all++;
 }
 
 void cpu_tlb_flush_locals(struct cpu *c)
 {
 	locals_leave(c, NULL);
 	contexts_drop(c);
+	c->drops_all++;
 }
 
 static struct cpu_tlb_ctx *context(struct cpu *c, u16 pcid)
@@ -188,6 +191,7 @@ void cpu_tlb_flush_pcid(struct cpu *c, u16 pcid)
 
 	if (x)
 		x->valid = false;
+	c->drops_all++;
 }
 
 static struct cpu_tlb_ctx *context_new(struct cpu *c, u16 pcid)
@@ -256,6 +260,8 @@ void cpu_tlb_switch(struct cpu *c, u16 from, u16 to, bool keep)
 			cpu_tlb_flush_local(c);
 		return;
 	}
+	if (!keep)
+		c->drops_all++;
 	locals_leave(c, context_new(c, from));
 	x = context(c, to);
 	if (x && keep)
@@ -285,6 +291,7 @@ void cpu_tlb_flush_page(struct cpu *c, gva_t va)
 	for (unsigned s = 0; s < CPU_SPACES; s++)
 		c->xid[s][(va >> PAGE_SHIFT) & (CPU_XID_SLOTS - 1)] = 0;
 	c->tlb_epoch++;
+	c->dropped[c->drops_page++ % CPU_DROPS] = va;
 }
 
 void cpu_tlb_flush_write(struct cpu *c)
@@ -294,6 +301,7 @@ void cpu_tlb_flush_write(struct cpu *c)
 			cpu_tlbe_read_only(&c->tlbs[t][n], n);
 	contexts_drop(c);
 	c->tlb_epoch++;
+	c->drops_all++;
 }
 
 void cpu_tlb_flush_exec(struct cpu *c)

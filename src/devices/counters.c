@@ -62,6 +62,9 @@ const struct counter counters[] = {
 	COUNT("fallback_crossing", KSTAT_X0 + XS_FALL_CROSSING),
 	COUNT("fallback_alone", KSTAT_X0 + XS_FALL_ALONE),
 	COUNT("fallback_debug", KSTAT_X0 + XS_FALL_DEBUG),
+	COUNT("direct_entries", KSTAT_X0 + XS_DIRECT),
+	TIME("direct_time", KSTAT_X0 + XS_DIRECT_TSC),
+	COUNT("direct_pages", KSTAT_X0 + XS_DIRECT_PAGES),
 };
 _Static_assert(ARRAY_SIZE(counters) <= COUNTERS_MAX, "COUNTERS_MAX");
 const unsigned ncounters = ARRAY_SIZE(counters);

@@ -63,6 +63,12 @@ struct jump {
 	u32 gen;
 };
 
+enum direct_result {
+	DIRECT_RAN,  /* look around again */
+	DIRECT_STEP, /* the engine runs this block, then it goes on */
+	DIRECT_NOT,  /* the engine goes on from here */
+};
+
 struct interp {
 	struct jump jump[1u << JUMP_BITS]; /* rip -> block, for flat code segments, while nothing it was derived from has changed */
 	struct block *current;             /* running, for the instruction count when it is left early */
@@ -88,11 +94,20 @@ struct interp {
 	bool (*run_unit)(struct cpu *c, struct block *b);
 	void (*drop_units)(struct cpu *c);
 	void (*block_moved)(struct block *b); /* one with units */
+	/* Direct execution (direct/), or NULL: user code is to run as it is; something was requested while it ran in an engine. */
+	enum direct_result (*run_direct)(struct cpu *c);
+	void (*sample_user)(struct cpu *c);
 	/* The host fault happened in translated code: state made that of the instruction's start, and the context that of C code. */
 	bool (*unit_fault)(struct cpu *c, ucontext_t *uc);
 	struct decode_memo memo;
 	u32 held, held_now; /* those of MOV SS, for the next instruction; and what the running one took over */
 };
+
+/* Is this user code that is to run directly? */
+static always_inline bool direct_wanted(const struct cpu *c)
+{
+	return unlikely(!((c->cr3 ^ c->direct_root) & CPU_ROOT_MASK)) && c->cpl == 3 && c->interp->run_direct;
+}
 
 static inline struct jump *jump_slot(struct interp *in, u64 rip)
 {

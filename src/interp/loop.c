@@ -261,15 +261,29 @@ static int loop(struct cpu *c)
 			finish_pending(c);
 		if (unlikely(event_injected(c)))
 			deliver(c);
-		if (unlikely(load_acquire(&c->requests) || in->complete_only))
+		if (unlikely(load_acquire(&c->requests) || in->complete_only)) {
+			if (c->cpl == 3 && in->sample_user)
+				in->sample_user(c);
 			return CPU_EXIT_REQUEST;
+		}
+		enum direct_result direct = DIRECT_NOT;
+		if (direct_wanted(c)) {
+			direct = in->run_direct(c);
+			if (direct == DIRECT_RAN)
+				continue;
+		}
 		if (unlikely(interp_alone(c))) {
 			run_single(c);
 			continue;
 		}
 		struct block *b = block_find(c);
-		if (likely(b) && !(in->run_unit && in->run_unit(c, b)))
+		if (unlikely(direct == DIRECT_STEP && b)) {
+			c->stop = 1; /* behind this block */
 			run_block(c, b);
+			c->stop = 0;
+		} else if (likely(b) && !(in->run_unit && in->run_unit(c, b))) {
+			run_block(c, b);
+		}
 		in->current = NULL;
 	}
 }

@@ -3,6 +3,7 @@
  * Far transfers: CALL, JMP, RET, IRET, software interrupts, system calls (SDM 2; SDM 3, 5.8 and 6.12). Each computes and checks
  * everything before it commits CS, SS and the stack pointer.
  */
+#include "base/process.h"
 #include "cpu/cpuid.h"
 #include "cpu/cr.h"
 #include "cpu/msr.h"
@@ -297,9 +298,17 @@ void op_ret_far(struct cpu *c, const struct insn *i)
 	cpu_update_mode(c);
 }
 
+/* For direct execution (cpu.h). */
+static void to_user(struct cpu *c)
+{
+	c->user_entries++;
+	c->direct_root = unlikely(process_direct == DIRECT_ALWAYS) ? c->cr3 & CPU_ROOT_MASK : c->direct_next;
+}
+
 static void iret_done(struct cpu *c, u32 old_rflags)
 {
 	c->ev.nmi_masked = false;
+	to_user(c);
 	if (c->ev.want_nmi_window || c->ev.nmi_pending)
 		cpu_request(c, CPU_REQ_EVENT);
 	event_if_changed(c, old_rflags);
@@ -524,6 +533,7 @@ void op_sysret(struct cpu *c, const struct insn *i)
 		cpu_set_rflags(c, cpu_get_rflags(c) | X86_IF);
 	}
 	cpu_update_mode(c);
+	to_user(c);
 	event_if_changed(c, old);
 }
 

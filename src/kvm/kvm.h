@@ -225,6 +225,8 @@ static inline bool vcpu_is_bsp(const struct kvm_vcpu *v)
 
 /* vm.c */
 extern const struct vfile_ops kvm_vm_ops hidden;
+/* Every vCPU comes out of guest code: what it had mapped elsewhere may be another now. */
+void kvm_memory_changed(void) hidden;
 int kvm_create_vm(void) hidden; /* fd or -errno */
 void kvm_get(struct kvm *kvm) hidden;
 void kvm_put(struct kvm *kvm) hidden;

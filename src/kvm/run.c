@@ -23,6 +23,8 @@ static signal_safe void kick(struct sig_run *r)
 	struct vcpu_sig *s = container_of(r, struct vcpu_sig, sig);
 
 	__atomic_fetch_or(&s->vcpu->cpu.requests, CPU_REQ_KICK, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&s->vcpu->cpu.away, __ATOMIC_SEQ_CST))
+		cpu_wake(&s->vcpu->cpu);
 }
 
 static bool fault(struct sig_run *r, int sig, siginfo_t *info, ucontext_t *uc)
@@ -540,6 +542,8 @@ static int enter(struct kvm_vcpu *v, struct vcpu_sig *s)
 		return -EINTR;
 	}
 	run->exit_reason = KVM_EXIT_UNKNOWN;
+	if (unlikely(!load_relaxed(&v->kvm->mem.ran)))
+		store_relaxed(&v->kvm->mem.ran, true);
 	return run_loop(v, s);
 }
 

@@ -18,6 +18,7 @@
 #include "base/string.h"
 #include "base/sys.h"
 #include "cpu/cpuid.h"
+#include "direct/direct.h"
 #include "translate/engine.h"
 
 static struct kvm_vcpu *vf_vcpu(struct vfile *vf)
@@ -64,7 +65,7 @@ static int vcpu_init(struct kvm_vcpu *v, struct kvm *kvm, u32 id)
 {
 	v->kvm = kvm;
 	v->id = id;
-	v->engine = process_engine == ENGINE_INTERP ? &interp_engine : &translate_engine;
+	v->engine = process_engine == ENGINE_INTERP ? &interp_engine : process_engine == ENGINE_AUTO && process_direct ? &direct_engine : &translate_engine;
 	v->user_irq = v->eoi_exit = -1;
 	v->pv.poll_control = 1; /* the host may poll before it sleeps */
 	mutex_init(&v->lock, "vcpu");

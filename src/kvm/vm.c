@@ -159,6 +159,18 @@ static void add_vm(struct process_node *n, u64 *sum)
 	sum[KSTAT_COUNT + 1] += nvcpus;
 }
 
+static void call_out(struct process_node *n, u64 *sum)
+{
+	kvm_request_all(container_of(n, struct kvm, node), CPU_REQ_SYNC);
+}
+
+void kvm_memory_changed(void)
+{
+	u64 none[PROCESS_TOTALS];
+
+	process_sum(none, call_out);
+}
+
 /* For one that is still there. */
 static void add_live_vm(struct process_node *n, u64 *sum)
 {

@@ -70,6 +70,7 @@ struct guest_mem {
 	u32 engines;                /* atomic: vCPUs with decoded code, for sharing out memory among them */
 	bool manual_protect;        /* KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 */
 	bool initially_set;
+	bool ran;                   /* atomic: a vCPU has run, and threads of the VMM may be writing to the guest's memory */
 	u64 *id_table;              /* by slot id: gfn + 1, 0 if there is no such slot; under lock */
 	u64 user_max;               /* highest end of a user mapping, as the host kernel's access_ok() has it */
 };

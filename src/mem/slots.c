@@ -19,6 +19,8 @@
 #include <unistd.h>
 
 #include "base/agent.h"
+#include "base/process.h"
+#include "base/ramfile.h"
 #include "base/sys.h"
 #include "mem/mem_int.h"
 
@@ -283,6 +285,8 @@ static int create_slot(struct guest_mem *m, struct request *q)
 	r = q->own ? own_memory(q) : 0;
 	if (r)
 		return r;
+	if (process_direct)
+		ramfile_share(q->slot.hva, q->slot.npages << PAGE_SHIFT, load_relaxed(&m->ran));
 	r = replace_slot(m, NULL, &q->slot);
 	if (r && q->own)
 		mem_pages_put(q->slot.owned);

@@ -15,6 +15,7 @@ struct mmu_result {
 	u8 page_shift;  /* 12, 21, 22, 30: how far the same translation holds (before memslots) */
 	bool read, write, exec; /* what this idx may do at this page now; write only if the dirty bit is set (or no paging) */
 	bool user, global;
+	bool accessed;  /* mmu_peek() */
 	u32 error;      /* if the walk fails: page fault error code */
 };
 
@@ -24,6 +25,9 @@ struct mmu_result {
  * Page-table pages outside memory slots read as all ones (as an absent device would answer); writes to them are dropped.
  */
 int mmu_walk(struct cpu *c, gva_t va, int kind, unsigned idx, struct mmu_result *r) hidden;
+
+/* What idx may do at va, without setting any bit, whatever the rights are: for those who would do it ahead. -EFAULT: nothing is there. */
+int mmu_peek(struct cpu *c, gva_t va, unsigned idx, struct mmu_result *r) hidden;
 
 /* KVM_TRANSLATE: a supervisor's read, which sets accessed bits, as in KVM. */
 int mmu_probe(struct cpu *c, gva_t va, struct mmu_result *r) hidden;

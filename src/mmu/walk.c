@@ -318,6 +318,24 @@ int mmu_walk(struct cpu *c, gva_t va, int kind, unsigned idx, struct mmu_result 
 	return 0;
 }
 
+int mmu_peek(struct cpu *c, gva_t va, unsigned idx, struct mmu_result *r)
+{
+	struct walk w;
+	struct rights can;
+
+	walk_init(&w, c, va);
+	if (!(c->cr0 & CR0_PG) || descend(&w))
+		return -EFAULT;
+	can = rights_of(&w, idx);
+	translate(&w, r);
+	r->read = can.read;
+	r->exec = can.exec;
+	r->write = can.write && (w.e[w.leaf].val & PTE_D);
+	r->accessed = w.e[w.leaf].val & PTE_A;
+	r->error = 0;
+	return 0;
+}
+
 /* EFLAGS.AC lifts SMAP here as it would for the guest. */
 int mmu_probe(struct cpu *c, gva_t va, struct mmu_result *r)
 {

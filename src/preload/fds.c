@@ -3,6 +3,7 @@
  * Calls on descriptors: ioctl goes to the library for ours and to the kernel for all others; calls that make or destroy descriptor
  * numbers tell vfile/.
  */
+#include <linux/userfaultfd.h>
 #include <linux/vfio.h> /* before our macro aligned() */
 
 #include "preload/preload.h"
@@ -41,6 +42,15 @@ static bool inherit(int fd)
 	return ok;
 }
 
+/* Whoever fills memory when it is missed must see every access: in this process only. */
+static void userfault_registers(unsigned long arg)
+{
+	struct uffdio_register reg;
+
+	if (!copy_from_user(&reg, (const void *)arg, sizeof(reg)))
+		memory_changes((const void *)(unsigned long)reg.range.start, reg.range.len);
+}
+
 long hook_ioctl(int fd, unsigned long request, unsigned long arg)
 {
 	long r;
@@ -51,6 +61,8 @@ long hook_ioctl(int fd, unsigned long request, unsigned long arg)
 		if (likely(r != -EBADF) || vfile_is_ours(fd))
 			return r;
 	}
+	if (unlikely((u32)request == UFFDIO_REGISTER))
+		userfault_registers(arg);
 	r = sys3(SYS_ioctl, fd, request, arg);
 	if (unlikely(_IOC_TYPE((u32)request) == VFIO_TYPE && r >= 0))
 		vfio_ioctl_done(fd, (u32)request, arg, r);
@@ -85,6 +97,8 @@ EXPORT int usekvm_ioctl(int fd, unsigned long request, unsigned long arg)
 
 long hook_mmap(void *addr, size_t len, int prot, int flags, int fd, s64 offset)
 {
+	if (flags & MAP_FIXED)
+		memory_changes(addr, len);
 	long r = sys6(SYS_mmap, (long)addr, (long)len, prot, flags, fd, offset);
 
 	if (likely(fd < 0 || flags & MAP_ANONYMOUS || !vfile_is_ours(fd)) || (r < 0 && r >= -4095))

@@ -16,6 +16,7 @@
 #include "base/perfmap.h"
 #include "base/inject.h"
 #include "base/process.h"
+#include "base/ramfile.h"
 #include "base/sig.h"
 #include "base/vfiogroups.h"
 #include "vfile/vfile.h"
@@ -48,6 +49,7 @@ static void in_child(void)
 	agent_forked();
 	process_forked();
 	perf_map_forked();
+	ramfile_forked();
 	vfio_groups_forked();
 	live_forked();
 	kvm_used = false;
@@ -57,7 +59,7 @@ static __attribute__((constructor)) void usekvm_start(void)
 {
 	const char *spec = getenv("USEKVM_LOG"), *file = getenv("USEKVM_LOG_FILE");
 	const char *engine = getenv("USEKVM_ENGINE"), *stats = getenv("USEKVM_STATS"), *bad = NULL;
-	const char *perf_map = getenv("USEKVM_PERF_MAP"), *cache = getenv("USEKVM_CODE_CACHE");
+	const char *perf_map = getenv("USEKVM_PERF_MAP"), *cache = getenv("USEKVM_CODE_CACHE"), *direct = getenv("USEKVM_DIRECT");
 	const char *drop = getenv("USEKVM_TLB_DROP"), *first = getenv("USEKVM_CHECK_FIRST"), *inject = getenv("USEKVM_INJECT");
 	struct inject_spec faults;
 	int saved = errno;
@@ -74,6 +76,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 		process_engine = ENGINE_CHECK;
 	else if (engine && *engine && strcmp(engine, "auto"))
 		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate, check or auto)", engine);
+	if (process_engine == ENGINE_AUTO)
+		process_direct = !direct || !*direct || !strcmp(direct, "auto") ? DIRECT_AUTO : !strcmp(direct, "always") ? DIRECT_ALWAYS : DIRECT_OFF;
 	if (perf_map && *perf_map && perf_map_start(strcmp(perf_map, "-") ? perf_map : "") < 0)
 		log_error(preload, "USEKVM_PERF_MAP: %s cannot be read or holds no symbols of code; the map has addresses only", perf_map);
 	if (cache)

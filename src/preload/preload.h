@@ -51,6 +51,13 @@ long hook_dup3(int oldfd, int newfd, int flags, bool dup2) hidden;
 long hook_read(long n, int fd, void *buf, size_t len, off_t at) hidden;
 long hook_fcntl(int fd, int cmd, unsigned long arg) hidden;
 
+/* memory.c */
+void memory_changes(const void *addr, size_t len) hidden;
+long hook_munmap(void *addr, size_t len) hidden;
+long hook_mremap(void *old, size_t old_len, size_t new_len, int flags, void *new) hidden;
+long hook_mprotect(void *addr, size_t len, int prot) hidden;
+long hook_madvise(void *addr, size_t len, int advice) hidden;
+
 /* signals.c */
 long hook_rt_sigaction(int sig, const void *act, void *old, size_t size) hidden;
 long hook_rt_sigprocmask(int how, const void *set, void *old, size_t size) hidden;

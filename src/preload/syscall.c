@@ -19,6 +19,7 @@ const u8 syscall_wanted[NUMBERS] hidden = {
 	[SYS_ioctl] = 1, [SYS_mmap] = 1, [SYS_open] = 1, [SYS_openat] = 1, [SYS_openat2] = 1, [SYS_close] = 1, [SYS_close_range] = 1,
 	[SYS_dup] = 1, [SYS_read] = 1, [SYS_pread64] = 1, [SYS_dup2] = 1, [SYS_dup3] = 1, [SYS_fcntl] = 1, [SYS_rt_sigaction] = 1, [SYS_rt_sigprocmask] = 1,
 	[SYS_access] = 1, [SYS_faccessat] = 1, [SYS_faccessat2] = 1, [SYS_stat] = 1, [SYS_lstat] = 1, [SYS_newfstatat] = 1, [SYS_statx] = 1,
+	[SYS_munmap] = 1, [SYS_mremap] = 1, [SYS_mprotect] = 1, [SYS_madvise] = 1,
 };
 
 long syscall_error(long r) hidden;
@@ -86,6 +87,10 @@ long syscall_hook(long n, long a, long b, long c, long d, long e, long f)
 	switch (n) {
 	case SYS_ioctl: return to_errno(hook_ioctl((int)a, (unsigned long)b, (unsigned long)c));
 	case SYS_mmap: return to_errno(hook_mmap((void *)a, (size_t)b, (int)c, (int)d, (int)e, f));
+	case SYS_munmap: return to_errno(hook_munmap((void *)a, (size_t)b));
+	case SYS_mremap: return to_errno(hook_mremap((void *)a, (size_t)b, (size_t)c, (int)d, (void *)e));
+	case SYS_mprotect: return to_errno(hook_mprotect((void *)a, (size_t)b, (int)c));
+	case SYS_madvise: return to_errno(hook_madvise((void *)a, (size_t)b, (int)c));
 	case SYS_close: return to_errno(hook_close((int)a));
 	case SYS_close_range: return to_errno(hook_close_range((unsigned)a, (unsigned)b, (int)c));
 	case SYS_read:

@@ -603,7 +603,7 @@ u64 x_slow_mem(struct cpu *c, u64 la, u32 site)
 /* The next unit without going through the loop, when nothing is to be looked at before. */
 static u64 go_on(struct cpu *c)
 {
-	if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c))
+	if (load_relaxed(&c->requests) || interp_alone(c) || event_injected(c) || direct_wanted(c))
 		return leave(c);
 	struct unit *u = find_or_cross(c);
 	if (!u)

@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * See process.h. The child is made by the agent (base/agent.h), without SIGCHLD and with no thread of the monitor as its parent: the monitor does not
+ * hear of it, and does not reap it by accident. It ends with the agent.
+ */
+#include "direct/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <linux/audit.h>
+
+#include "base/agent.h"
+#include "base/log.h"
+#include "base/string.h"
+#include "base/sys.h"
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP 1
+#endif
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+_Static_assert(offsetof(struct dctl, fs) == D_CTL_FS && offsetof(struct dctl, gs) == D_CTL_GS && offsetof(struct dctl, count) == D_CTL_COUNT && offsetof(struct dctl, tsc) == D_CTL_TSC, "stub.h");
+_Static_assert(offsetof(struct dctl, top) == D_CTL_TOP && offsetof(struct dctl, stack) == D_CTL_STACK, "stub.h");
+_Static_assert(offsetof(struct dctl, prog) == D_CTL_FILTER && offsetof(struct dctl, cmd) == D_CTL_CMDS && sizeof(struct dcmd) == 56, "stub.h");
+_Static_assert(sizeof(struct dctl) <= D_FRAME_AT - D_CTL_AT, "stub.h");
+_Static_assert(sizeof(struct dcontext) <= D_FPSTATE_AT && offsetof(struct dcontext, sigmask) == 296, "as the kernel has it");
+
+#define USER_TOP 0x7ffffffff000ull
+#define FILE_SIZE (D_SIZE + D_COPIES * PAGE_SIZE)
+#define START_MS 2000
+#define STOP_MS 200 /* until guest code that was called out has stopped */
+
+/* ---- the child ---- */
+
+struct child {
+	struct dprocess *p;
+	const int *fds;
+	unsigned n;
+	u32 *said; /* shared: its listener + 1, or an error */
+	int err;
+};
+
+/* asm/signal.h's, not the C library's */
+struct action {
+	u64 handler, flags, restorer, mask;
+};
+#define ACTION_RESTORER 0x04000000ull
+
+static const int caught[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, D_KICK };
+
+/* The C library registers an area in its thread's memory that the kernel writes to. */
+extern const ptrdiff_t __rseq_offset __attribute__((weak));
+extern const unsigned __rseq_size __attribute__((weak));
+
+static void forget_rseq(void)
+{
+	if (!&__rseq_offset || !&__rseq_size || !__rseq_size)
+		return;
+	u64 tp;
+	__asm__("movq %%fs:0, %0" : "=r"(tp));
+	for (long len = 32; len <= 256; len += 4)
+		if (!sys6(SYS_rseq, (long)(tp + (u64)__rseq_offset), len, 1 /* RSEQ_FLAG_UNREGISTER */, 0x53053053, 0, 0))
+			return;
+}
+
+static void close_others(const int *fds, unsigned n, int one)
+{
+	int from = 0;
+
+	for (;;) {
+		int next = one >= from ? one : -1;
+
+		for (unsigned k = 0; k < n; k++)
+			if (fds[k] >= from && (next < 0 || fds[k] < next))
+				next = fds[k];
+		if (next < 0) {
+			sys3(SYS_close_range, from, ~0u, 0);
+			return;
+		}
+		if (next > from)
+			sys3(SYS_close_range, from, next - 1, 0);
+		from = next + 1;
+	}
+}
+
+static _Noreturn void die(const struct child *ch, long err)
+{
+	__atomic_store_n(ch->said, (u32)err, __ATOMIC_SEQ_CST); /* negative */
+	for (;;)
+		sys3(SYS_exit_group, 1, 0, 0);
+}
+
+/* A copy of the agent, alone in a copy of the monitor's memory. */
+static _Noreturn void child(const struct child *ch)
+{
+	const struct dprocess *p = ch->p;
+	struct action none = { 0 }, act = { D_BASE + (u64)(direct_stub_signal - direct_stub), SA_SIGINFO | SA_ONSTACK | ACTION_RESTORER, D_BASE, ~0ull };
+	struct sock_filter listen[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, D_CALL, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = { ARRAY_SIZE(listen), listen };
+	struct rlimit no_core = { 0, 0 };
+	long r;
+
+	for (int s = 1; s <= 64; s++)
+		sys6(SYS_rt_sigaction, s, (long)&none, 0, 8, 0, 0);
+	for (unsigned k = 0; k < ARRAY_SIZE(caught); k++)
+		sys6(SYS_rt_sigaction, caught[k], (long)&act, 0, 8, 0, 0);
+	static const struct {
+		u32 at, len, prot;
+	} part[] = { { 0, D_CTL_AT, PROT_READ | PROT_EXEC }, { D_CTL_AT, D_STACK_AT - D_CTL_AT, PROT_READ }, { D_STACK_AT, D_SIZE - D_STACK_AT, PROT_READ | PROT_WRITE } };
+	for (unsigned k = 0; k < ARRAY_SIZE(part); k++) {
+		void *m = sys_mmap((void *)(D_BASE + (u64)part[k].at), part[k].len, (int)part[k].prot, MAP_SHARED | MAP_FIXED, p->ctl_fd, part[k].at);
+		if (sys_is_err(m))
+			die(ch, (long)m);
+	}
+	sys3(SYS_setrlimit, RLIMIT_CORE, &no_core, 0);
+	sys6(SYS_prctl, PR_SET_NAME, (long)"usekvm-guest", 0, 0, 0, 0);
+	if ((r = sys6(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0)) || (r = sys6(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0)) ||
+	    (r = sys6(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0)))
+		die(ch, r);
+	forget_rseq();
+	/* The table of descriptors is still the monitor's: there the listener shall be. */
+	int listener = (int)sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
+	if (listener < 0)
+		die(ch, listener);
+	r = sys3(SYS_unshare, CLONE_FILES, 0, 0);
+	if (r) {
+		sys_close(listener);
+		die(ch, r);
+	}
+	close_others(ch->fds, ch->n, p->ctl_fd);
+	__atomic_store_n(ch->said, (u32)listener + 1, __ATOMIC_SEQ_CST);
+	((void (*)(void))(D_BASE + (u64)(direct_stub_mapper - direct_stub)))();
+	__builtin_unreachable();
+}
+
+/* ---- starting ---- */
+
+/* What the guest's thread may call, and from where; anything else is a signal. */
+static unsigned guest_filter(struct sock_filter *f)
+{
+	const struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 0, 12),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (u32)(D_BASE >> 32), 0, 10),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer)),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)D_BASE, 0, 8),
+		BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (u32)D_BASE + D_CTL_AT, 7, 0),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, D_CALL, 4, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 3, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_prctl, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PR_SET_TSC, 0, 1), /* how it is run itself */
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW), /* D_CALL: the other filter has more to say */
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+	};
+
+	memcpy(f, code, sizeof(code));
+	return ARRAY_SIZE(code);
+}
+
+static int receive(struct dprocess *p, struct seccomp_notif *n, int ms)
+{
+	struct pollfd fd = { p->listener, POLLIN, 0 };
+
+	for (;;) {
+		int r = (int)sys3(SYS_poll, &fd, 1, ms);
+
+		if (r == -EINTR)
+			continue;
+		if (r <= 0 || !(fd.revents & POLLIN))
+			return r < 0 ? r : -ETIMEDOUT;
+		memset(n, 0, sizeof(*n));
+		r = sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_RECV, n);
+		if (r != -EINTR && r != -ENOENT)
+			return r;
+	}
+}
+
+static int answer(struct dprocess *p, u64 id)
+{
+	struct seccomp_notif_resp r = { id, 0, 0, 0 };
+
+	return sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_SEND, &r);
+}
+
+static int await_listener(struct child *ch)
+{
+	for (int ms = 0; ms < START_MS * 10; ms++) {
+		struct timespec nap = { 0, 100000 };
+		int said = (int)__atomic_load_n(ch->said, __ATOMIC_SEQ_CST);
+
+		if (said > 0)
+			return said - 1;
+		if (said < 0)
+			return said;
+		sys3(SYS_nanosleep, &nap, 0, 0);
+	}
+	return -ETIMEDOUT;
+}
+
+static int await_tasks(struct dprocess *p)
+{
+	struct seccomp_notif n;
+
+	while (!p->mapper_id || !p->guest_id) {
+		int r = receive(p, &n, START_MS);
+
+		if (r)
+			return r;
+		if ((int)n.pid == p->mapper && n.data.args[0] == D_MAPPER) {
+			p->mapper_id = n.id;
+		} else if (n.data.args[0] == D_READY) {
+			p->guest = (int)n.pid;
+			p->guest_id = n.id;
+		} else {
+			return -EPROTO;
+		}
+	}
+	return 0;
+}
+
+static void reap(struct dprocess *p)
+{
+	if (p->mapper > 0) {
+		sys3(SYS_kill, p->mapper, SIGKILL, 0); /* the guest's thread ends with it */
+		sys6(SYS_wait4, p->mapper, 0, __WALL, 0, 0, 0);
+	}
+	if (p->guest_fd >= 0)
+		sys_close(p->guest_fd);
+	if (p->listener >= 0)
+		sys_close(p->listener);
+	if (p->region)
+		sys_munmap(p->region, FILE_SIZE);
+	if (p->ctl_fd >= 0)
+		sys_close(p->ctl_fd);
+}
+
+static void start(void *arg)
+{
+	struct child *ch = arg;
+	struct dprocess *p = ch->p;
+	u64 sync = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
+
+	p->ctl_fd = sys_memfd("usekvm-guest", MFD_CLOEXEC);
+	ch->err = p->ctl_fd;
+	if (p->ctl_fd < 0 || (ch->err = sys_ftruncate(p->ctl_fd, FILE_SIZE)))
+		return;
+	void *m = sys_mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->ctl_fd, 0);
+	if (sys_is_err(m)) {
+		ch->err = (int)(long)m;
+		return;
+	}
+	p->region = m;
+	memcpy(p->region, direct_stub, (size_t)(direct_stub_end - direct_stub));
+	struct dctl *ctl = dprocess_ctl(p);
+	ctl->top = USER_TOP;
+	ctl->stack.sp = D_BASE + D_STACK_AT;
+	ctl->stack.size = D_SIZE - D_STACK_AT;
+	ctl->prog.len = (u16)guest_filter(ctl->filter);
+	ctl->prog.filter = D_BASE + D_CTL_AT + offsetof(struct dctl, filter);
+	ch->said = (u32 *)(p->region + D_FRAME_AT);
+	*ch->said = 0;
+	long pid = sys6(SYS_clone, CLONE_FILES, 0, 0, 0, 0, 0);
+	if (!pid)
+		child(ch);
+	if (pid < 0) {
+		ch->err = (int)pid;
+		return;
+	}
+	p->mapper = (int)pid;
+	p->listener = await_listener(ch);
+	ch->err = p->listener < 0 ? p->listener : await_tasks(p);
+	if (ch->err)
+		return;
+	/* Since Linux 6.6. Without it each hand-over wakes another CPU first, which takes ten times as long: then it is not worth it. */
+	ch->err = sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, (void *)sync);
+	if (ch->err)
+		return;
+	p->guest_fd = (int)sys3(SYS_pidfd_open, p->guest, 0, 0);
+	ch->err = p->guest_fd < 0 ? p->guest_fd : 0;
+}
+
+struct dprocess *dprocess_start(const int *fds, unsigned n, int *err)
+{
+	struct dprocess *p = calloc(1, sizeof(*p));
+	struct child ch = { p, fds, n, NULL, 0 };
+
+	if (!p) {
+		*err = -ENOMEM;
+		return NULL;
+	}
+	p->listener = p->guest_fd = p->ctl_fd = -1;
+	agent_call(start, &ch);
+	*err = ch.err;
+	if (!ch.err)
+		return p;
+	dprocess_end(p);
+	return NULL;
+}
+
+static void end(void *arg)
+{
+	reap(arg);
+}
+
+void dprocess_end(struct dprocess *p)
+{
+	agent_call(end, p);
+	free(p);
+}
+
+/* ---- use ---- */
+
+int dprocess_map(struct dprocess *p)
+{
+	struct seccomp_notif n;
+
+	if (answer(p, p->mapper_id) || receive(p, &n, START_MS) || (int)n.pid != p->mapper)
+		return -1;
+	p->mapper_id = n.id;
+	dprocess_ctl(p)->count = 0;
+	return (int)n.data.args[1];
+}
+
+int dprocess_go(struct dprocess *p)
+{
+	return answer(p, p->guest_id);
+}
+
+void dprocess_wait(struct dprocess *p, int wake, struct dstop *s)
+{
+	struct seccomp_notif n;
+	struct pollfd fd[3] = { { p->listener, POLLIN, 0 }, { wake, POLLIN, 0 }, { p->guest_fd, POLLIN, 0 } };
+	unsigned nfd = 3;
+	int ms = -1;
+
+	s->what = 0;
+	s->woken = false;
+	for (;;) {
+		int r = (int)sys3(SYS_poll, fd, nfd, ms);
+
+		if (r == -EINTR)
+			continue;
+		if (r <= 0)
+			return; /* it does not come */
+		if (fd[0].revents & POLLIN) {
+			memset(&n, 0, sizeof(n));
+			r = sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_RECV, &n);
+			if (r == -EINTR || r == -ENOENT)
+				continue;
+			if (r || (int)n.pid != p->guest)
+				return;
+			p->guest_id = n.id;
+			s->what = n.data.args[0];
+			memcpy(s->arg, n.data.args, sizeof(s->arg));
+			return;
+		}
+		if (fd[0].revents || fd[2].revents)
+			return; /* gone */
+		sys3(SYS_kill, p->guest, D_KICK, 0);
+		s->woken = true;
+		fd[1].fd = -1;
+		ms = STOP_MS;
+	}
+}
