@@ -97,11 +97,15 @@ rows()
 	awk -v cpus="$1" '$3 == cpus { printf "%s%s", n++ ? "," : "", $1 }' "$out/list"
 }
 
-# used: milliseconds that QEMU's threads have run.
+# used: milliseconds that QEMU's threads have run, and those of its children and theirs: guest code that usekvm runs directly has processes of its own.
 qemu_cpu()
 {
 	[ -n "$pid" ] || pid=$(cat "$out/pid" 2>/dev/null)
-	used=$(cat /proc/"$pid"/task/*/schedstat 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum / 1000000 }')
+	used=$(for child in $pid $(cat /proc/[0-9]*/stat 2>/dev/null | sed 's/(.*) [A-Za-z]//' | awk -v pid="$pid" '
+			{ parent[$1] = $2 }
+			END { for (p in parent) for (q = parent[p]; q > 1; q = parent[q]) if (q == pid) { print p; break } }'); do
+		cat /proc/"$child"/task/*/schedstat
+	done 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum / 1000000 }')
 }
 
 # cpu_part SECONDS WHOLE RAN TOOK: of a row's SECONDS, the part in which QEMU ran: RAN of TOOK milliseconds. If its lines were read too late, so that

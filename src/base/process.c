@@ -20,6 +20,8 @@ static struct {
 	struct process_node *first;
 	u64 totals[PROCESS_TOTALS];
 	u32 khz;
+	bool noted;
+	long filters; /* process_note_filters() */
 	u32 nnames;
 	struct {
 		u32 key;
@@ -60,20 +62,19 @@ bool process_has_run_delay(void)
 
 struct filter_query {
 	int tid;
-	bool yes;
+	long filters; /* of the thread; -1: not known */
 };
 
-/* On the agent: the line "Seccomp: 0" of a thread without a filter. */
-static void look_for_filter(void *arg)
+/* On the agent: the line "Seccomp_filters: N" (Linux 5.9). */
+static void count_filters(void *arg)
 {
+	static const char name[] = "\nSeccomp_filters:\t";
 	struct filter_query *q = arg;
-	char path[64] = "/proc/self/task/", buf[2048], digits[12];
+	char path[64] = "/proc/self/task/", buf[4096], digits[12];
 	unsigned n = 0, at = 16;
 
-	q->yes = true;
-	if (*tid_word() != sys_gettid())
-		return; /* no known C library */
-	for (int t = q->tid; t > 0; t /= 10)
+	q->filters = -1;
+	for (int t = q->tid ? q->tid : sys_gettid(); t > 0; t /= 10)
 		digits[n++] = (char)('0' + t % 10);
 	while (n)
 		path[at++] = digits[--n];
@@ -83,17 +84,41 @@ static void look_for_filter(void *arg)
 		return;
 	ssize_t got = sys_read(fd, buf, sizeof(buf) - 1);
 	sys_close(fd);
-	for (ssize_t k = 0; k + 10 < got; k++)
-		if (!memcmp(buf + k, "\nSeccomp:\t0", 11))
-			q->yes = false;
+	buf[MAX(got, 0)] = 0;
+	for (ssize_t k = 0; k + (ssize_t)sizeof(name) < got; k++)
+		if (!memcmp(buf + k, name, sizeof(name) - 1)) {
+			q->filters = 0;
+			for (k += sizeof(name) - 1; buf[k] >= '0' && buf[k] <= '9'; k++)
+				q->filters = q->filters * 10 + (buf[k] - '0');
+			return;
+		}
+}
+
+static void look_for_control_block(void *arg)
+{
+	*(bool *)arg = *tid_word() == sys_gettid();
+}
+
+void process_note_filters(void)
+{
+	struct filter_query q = { 0, -1 };
+	bool known = false;
+
+	if (__atomic_exchange_n(&process.noted, true, __ATOMIC_SEQ_CST))
+		return;
+	agent_call(look_for_control_block, &known);
+	agent_call(count_filters, &q);
+	process.filters = known ? q.filters : -1;
 }
 
 bool process_confined(void)
 {
-	struct filter_query q = { *tid_word(), true };
+	struct filter_query q = { *tid_word(), -1 };
 
-	agent_call(look_for_filter, &q);
-	return q.yes;
+	if (process.filters < 0)
+		return true;
+	agent_call(count_filters, &q);
+	return q.filters != process.filters;
 }
 
 int process_tid(void)
@@ -305,6 +330,7 @@ void process_forked(void)
 	mutex_init(&process.lock, "process");
 	mutex_init(&process.names_lock, "process names");
 	process.first = NULL;
+	process.noted = false;
 	memset(helpers, 0, sizeof(helpers));
 	memset(process.totals, 0, sizeof(process.totals));
 }

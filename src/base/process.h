@@ -46,7 +46,11 @@ void process_forked(void) hidden;
 /* ns that a thread of the process has waited for a CPU. -errno: the kernel does not say, and *ns is left alone. */
 int process_run_delay(int tid, u64 *ns) hidden;
 bool process_has_run_delay(void) hidden;
-/* May a filter of system calls hold the caller's thread? True also if nobody knows. */
+/*
+ * Has the caller's thread more filters of system calls than there were when process_note_filters() was called, the first time, before /dev/kvm is open? Those
+ * are a container's, which allow what programs need; a monitor's own for its threads do not. True also if nobody knows.
+ */
+void process_note_filters(void) hidden;
 bool process_confined(void) hidden;
 int process_tid(void) hidden; /* of the caller, without a system call: if process_has_run_delay() */
 

@@ -27,8 +27,10 @@ static const char help[] =
 	"\n"
 	"  --engine=NAME     auto (default: hot code translated, the rest interpreted), interp, translate (all code is hot),\n"
 	"                    or check (each instruction by both; stops at a difference; one vCPU, slow)\n"
+	"  --direct=WHEN     user code of the guest run as it is, in a process of its own: auto (default: where it runs for\n"
+	"                    long), off, always (where it can; for tests); with the engine auto only\n"
 	"  --log=SPEC        SUBSYSTEM:LEVEL[,...] or LEVEL; levels: none error warn info debug trace;\n"
-	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate\n"
+	"                    subsystems: all api kvm mem mmu cpu interp irq timer io dev preload translate direct\n"
 	"  --stats[=FILE]    at exit, write statistics to FILE (stderr without it)\n"
 	"  --inject=LIST     faults by chance, to try COMMAND with: eintr (KVM_RUN returns it without a signal), wake (sleeps end\n"
 	"                    early), kick (kicks are seen late), nomem (ioctls lack memory); KIND=N: once in N places;\n"
@@ -56,7 +58,7 @@ void complain(const char *fmt, ...)
 }
 
 struct options {
-	const char *engine, *log, *stats, *perf_map, *host_cpuid, *inject;
+	const char *engine, *direct, *log, *stats, *perf_map, *host_cpuid, *inject;
 	char *plugins; /* as USEKVM_PLUGINS has them: one a line, FILE[,ARGS] */
 };
 
@@ -130,6 +132,8 @@ static int parse(int argc, char **argv, struct options *o)
 		}
 		if ((v = value_of(arg, "--engine", false)))
 			o->engine = v;
+		else if ((v = value_of(arg, "--direct", false)))
+			o->direct = v;
 		else if ((v = value_of(arg, "--log", false)))
 			o->log = v;
 		else if ((v = value_of(arg, "--stats", true)))
@@ -158,6 +162,11 @@ static int check_options(const struct options *o)
 
 	if (o->inject && inject_parse(o->inject, &faults, &bad)) {
 		complain("--inject: not understood at '%s': eintr, wake, kick, nomem (each with =N), seed=S, delay=US", bad);
+		return -1;
+	}
+
+	if (o->direct && strcmp(o->direct, "auto") && strcmp(o->direct, "off") && strcmp(o->direct, "always")) {
+		complain("--direct is auto, off or always, not '%s'", o->direct);
 		return -1;
 	}
 
@@ -230,6 +239,7 @@ int main(int argc, char **argv)
 		return EXIT_CANNOT;
 	}
 	set("USEKVM_ENGINE", o.engine);
+	set("USEKVM_DIRECT", o.direct);
 	set("USEKVM_INJECT", o.inject);
 	set("USEKVM_LOG", o.log);
 	set("USEKVM_STATS", o.stats);

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <linux/audit.h>
@@ -40,6 +40,7 @@ _Static_assert(sizeof(struct dcontext) <= D_FPSTATE_AT && offsetof(struct dconte
 
 #define USER_TOP 0x7ffffffff000ull
 #define FILE_SIZE (D_SIZE + D_COPIES * PAGE_SIZE)
+#define MOST_FDS 65535u
 #define START_MS 2000
 #define STOP_MS 200 /* until guest code that was called out has stopped */
 
@@ -49,7 +50,7 @@ struct child {
 	struct dprocess *p;
 	const int *fds;
 	unsigned n;
-	u32 *said; /* shared: its listener + 1, or an error */
+	int socket; /* by which it sends its listener */
 	int err;
 };
 
@@ -86,19 +87,54 @@ static void close_others(const int *fds, unsigned n, int one)
 		for (unsigned k = 0; k < n; k++)
 			if (fds[k] >= from && (next < 0 || fds[k] < next))
 				next = fds[k];
-		if (next < 0) {
-			sys3(SYS_close_range, from, ~0u, 0);
+		unsigned last = next < 0 ? ~0u : (unsigned)next - 1;
+		if (next != from && sys3(SYS_close_range, from, last, 0)) /* since Linux 5.9 */
+			for (unsigned fd = (unsigned)from; fd <= MIN(last, MOST_FDS); fd++)
+				sys_close((int)fd);
+		if (next < 0)
 			return;
-		}
-		if (next > from)
-			sys3(SYS_close_range, from, next - 1, 0);
 		from = next + 1;
 	}
 }
 
+struct message {
+	struct iovec iov;
+	struct msghdr msg;
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	int said; /* 0, or an error */
+};
+
+static void message_init(struct message *m)
+{
+	memset(m, 0, sizeof(*m));
+	m->iov.iov_base = &m->said;
+	m->iov.iov_len = sizeof(m->said);
+	m->msg.msg_iov = &m->iov;
+	m->msg.msg_iovlen = 1;
+	m->msg.msg_control = &m->control;
+	m->msg.msg_controllen = sizeof(m->control);
+}
+
+/* To the monitor's side: a descriptor, or an error. */
+static long send_listener(int socket, int listener, long err)
+{
+	struct message m;
+
+	message_init(&m);
+	m.said = (int)err;
+	m.control.head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	memcpy(CMSG_DATA(&m.control.head), &listener, sizeof(int));
+	if (listener < 0)
+		m.msg.msg_control = NULL, m.msg.msg_controllen = 0;
+	return sys3(SYS_sendmsg, socket, &m.msg, 0);
+}
+
 static _Noreturn void die(const struct child *ch, long err)
 {
-	__atomic_store_n(ch->said, (u32)err, __ATOMIC_SEQ_CST); /* negative */
+	send_listener(ch->socket, -1, err);
 	for (;;)
 		sys3(SYS_exit_group, 1, 0, 0);
 }
@@ -136,17 +172,12 @@ static _Noreturn void child(const struct child *ch)
 	    (r = sys6(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0, 0)))
 		die(ch, r);
 	forget_rseq();
-	/* The table of descriptors is still the monitor's: there the listener shall be. */
 	int listener = (int)sys3(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &prog);
 	if (listener < 0)
 		die(ch, listener);
-	r = sys3(SYS_unshare, CLONE_FILES, 0, 0);
-	if (r) {
-		sys_close(listener);
-		die(ch, r);
-	}
+	if (send_listener(ch->socket, listener, 0) < 0)
+		die(ch, -EPIPE);
 	close_others(ch->fds, ch->n, p->ctl_fd);
-	__atomic_store_n(ch->said, (u32)listener + 1, __ATOMIC_SEQ_CST);
 	((void (*)(void))(D_BASE + (u64)(direct_stub_mapper - direct_stub)))();
 	__builtin_unreachable();
 }
@@ -203,19 +234,24 @@ static int answer(struct dprocess *p, u64 id)
 	return sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_SEND, &r);
 }
 
-static int await_listener(struct child *ch)
+static int await_listener(int socket)
 {
-	for (int ms = 0; ms < START_MS * 10; ms++) {
-		struct timespec nap = { 0, 100000 };
-		int said = (int)__atomic_load_n(ch->said, __ATOMIC_SEQ_CST);
+	struct pollfd fd = { socket, POLLIN, 0 };
+	struct message m;
+	int listener;
+	long r;
 
-		if (said > 0)
-			return said - 1;
-		if (said < 0)
-			return said;
-		sys3(SYS_nanosleep, &nap, 0, 0);
-	}
-	return -ETIMEDOUT;
+	r = sys3(SYS_poll, &fd, 1, START_MS);
+	if (r <= 0)
+		return r < 0 ? (int)r : -ETIMEDOUT;
+	message_init(&m);
+	r = sys3(SYS_recvmsg, socket, &m.msg, MSG_CMSG_CLOEXEC);
+	if (r < 0)
+		return (int)r;
+	if (r != sizeof(m.said) || m.said || !m.msg.msg_controllen)
+		return r == sizeof(m.said) && m.said ? m.said : -EPIPE;
+	memcpy(&listener, CMSG_DATA(&m.control.head), sizeof(int));
+	return listener;
 }
 
 static int await_tasks(struct dprocess *p)
@@ -278,17 +314,18 @@ static void start(void *arg)
 	ctl->stack.size = D_SIZE - D_STACK_AT;
 	ctl->prog.len = (u16)guest_filter(ctl->filter);
 	ctl->prog.filter = D_BASE + D_CTL_AT + offsetof(struct dctl, filter);
-	ch->said = (u32 *)(p->region + D_FRAME_AT);
-	*ch->said = 0;
-	long pid = sys6(SYS_clone, CLONE_FILES, 0, 0, 0, 0, 0);
+	int pair[2];
+	ch->err = (int)sys6(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, (long)pair, 0, 0);
+	if (ch->err)
+		return;
+	ch->socket = pair[1];
+	long pid = sys6(SYS_clone, 0, 0, 0, 0, 0, 0);
 	if (!pid)
 		child(ch);
-	if (pid < 0) {
-		ch->err = (int)pid;
-		return;
-	}
-	p->mapper = (int)pid;
-	p->listener = await_listener(ch);
+	sys_close(pair[1]); /* if the child dies, reading ends */
+	p->mapper = (int)MAX(pid, 0);
+	p->listener = pid < 0 ? (int)pid : await_listener(pair[0]);
+	sys_close(pair[0]);
 	ch->err = p->listener < 0 ? p->listener : await_tasks(p);
 	if (ch->err)
 		return;
@@ -303,7 +340,7 @@ static void start(void *arg)
 struct dprocess *dprocess_start(const int *fds, unsigned n, int *err)
 {
 	struct dprocess *p = calloc(1, sizeof(*p));
-	struct child ch = { p, fds, n, NULL, 0 };
+	struct child ch = { p, fds, n, -1, 0 };
 
 	if (!p) {
 		*err = -ENOMEM;

@@ -66,8 +66,10 @@ static struct spage *find_or_add(struct space *s, u64 va)
 
 static void table_clear(struct space *s)
 {
-	if (s->n)
-		memset(s->hash, 0, SPACE_HASH * sizeof(*s->hash));
+	if (s->n) {
+		sys_madvise(s->hash, SPACE_HASH * sizeof(*s->hash), MADV_DONTNEED); /* zero again */
+		sys_madvise(s->page, SPACE_PAGES * sizeof(*s->page), MADV_DONTNEED);
+	}
 	s->n = 0;
 }
 

@@ -12,7 +12,7 @@
 #include "direct/process.h"
 
 #define SPACE_PAGES 49152u
-#define SPACE_HASH 131072u
+#define SPACE_HASH 65536u
 #define SPACE_WX 8u /* times that a page's code was written to and run again: then it may be both at once */
 
 struct spage {

@@ -16,7 +16,7 @@
 
 #define BLOCK_MAX_INSNS 64
 #define BLOCK_HASH_BITS 16
-#define BLOCK_ARENA_SIZE (20u << 20) /* of one vCPU alone; several share it (block.c) */
+#define BLOCK_ARENA_SIZE (18u << 20) /* of one vCPU alone; several share it (block.c) */
 #define BLOCK_ARENA_MIN (1u << 20)
 #define CODE_PAGES_MAX 2048
 #define CODE_PAGES_MIN 128

@@ -36,6 +36,8 @@ long open_kvm(int flags)
 	r = agent_start();
 	if (r < 0)
 		return r;
+	if (process_direct)
+		process_note_filters();
 	r = api_open(flags);
 	if (r >= 0)
 		store_relaxed(&kvm_used, true);
@@ -76,8 +78,8 @@ static __attribute__((constructor)) void usekvm_start(void)
 		process_engine = ENGINE_CHECK;
 	else if (engine && *engine && strcmp(engine, "auto"))
 		log_error(preload, "USEKVM_ENGINE: no engine '%s' (interp, translate, check or auto)", engine);
-	if (process_engine == ENGINE_AUTO)
-		process_direct = !direct || !*direct || !strcmp(direct, "auto") ? DIRECT_AUTO : !strcmp(direct, "always") ? DIRECT_ALWAYS : DIRECT_OFF;
+	if (process_engine == ENGINE_AUTO && !(direct && !strcmp(direct, "off")))
+		process_direct = direct && !strcmp(direct, "always") ? DIRECT_ALWAYS : DIRECT_AUTO;
 	if (perf_map && *perf_map && perf_map_start(strcmp(perf_map, "-") ? perf_map : "") < 0)
 		log_error(preload, "USEKVM_PERF_MAP: %s cannot be read or holds no symbols of code; the map has addresses only", perf_map);
 	if (cache)

@@ -9,6 +9,7 @@ refused 2 'COMMAND' "$usekvm"
 refused 2 'COMMAND' "$usekvm" --
 refused 2 "'--nonsense'" "$usekvm" --nonsense true
 refused 2 "engine 'none'" "$usekvm" --engine=none true
+refused 2 "not 'sometimes'" "$usekvm" --direct=sometimes true
 refused 2 "not understood at .often,seed" "$usekvm" --inject=wake,often,seed=1 true
 refused 2 "not understood at .eintr=0" "$usekvm" --inject=eintr=0 true
 refused 2 "'--inject'" "$usekvm" --inject true
