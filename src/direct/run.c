@@ -40,8 +40,8 @@
 #define LONG_RUN 40u      /* of user code between two entries from the kernel, by which it is found */
 #define SHORT_STAY 14u    /* from entry to exit, below which it does not pay, in the mean */
 #define MAP_COST 15u      /* of a page that is missing in the process */
-#define BAN_FIRST 4000u
-#define BAN_LAST 500000u
+#define BAN_FIRST 2000u   /* finding out that it still does not pay takes some 300 */
+#define BAN_LAST 20000u
 #define LOOK_EVERY 100000u
 #define STOP_FOR 100000u  /* after a process was lost */
 
@@ -247,7 +247,10 @@ static struct space *get_space(struct cpu *c, u64 root)
 	return old;
 }
 
-/* Something was requested while user code ran in the engine, a timer's tick mostly: has it run for long, for what it needs the kernel? */
+/*
+ * Something was requested while user code ran in the engine, a timer's tick mostly: has it run for long, for what it needs the kernel?
+ * Making a process takes milliseconds: for the first, twice.
+ */
 static void sample(struct cpu *c)
 {
 	struct direct *d = c->direct;
@@ -262,7 +265,7 @@ static void sample(struct cpu *c)
 	struct space *s = space_of(d, root);
 	if (s && s->banned > now)
 		return;
-	if (time / (entries + 1) < LONG_RUN * d->us || (!s && !same) || !able(c))
+	if (time / (entries + 1) < LONG_RUN * d->us || (!s && !same && !d->space[0]) || !able(c))
 		return;
 	if (log_on(direct, LOG_DEBUG))
 		cpu_fpu_put(c); /* formatting uses vector registers */
@@ -482,12 +485,13 @@ static enum direct_result run(struct cpu *c)
 			return DIRECT_RAN;
 		}
 		take_selectors(c, stop.arg[3]);
-		log_trace(direct, "%llu us at %#llx, stop %llu trap %llu cr2 %#llx", (unsigned long long)(stay / d->us), (unsigned long long)c->rip,
-			  (unsigned long long)stop.what, (unsigned long long)u.trapno, (unsigned long long)u.cr2);
 		total += (s64)stay;
 		if (stop.what == D_KICK)
 			return DIRECT_RAN;
+		u64 rip = c->rip;
 		next = on_stop(c, s, &stop, &u);
+		log_trace(direct, "%llu us at %#llx, stop %llu trap %llu cr2 %#llx: %d", (unsigned long long)(stay / d->us), (unsigned long long)rip,
+			  (unsigned long long)stop.what, (unsigned long long)u.trapno, (unsigned long long)u.cr2, next);
 		total -= next == STAY ? (s64)(MAP_COST * d->us) : 0;
 	} while (next == STAY && c->direct_root != ~0ull);
 	judge(c, s, total);
