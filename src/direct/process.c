@@ -6,6 +6,7 @@
 #include "direct/process.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stddef.h>
@@ -42,7 +43,8 @@ _Static_assert(sizeof(struct dcontext) <= D_FPSTATE_AT && offsetof(struct dconte
 #define FILE_SIZE (D_SIZE + D_COPIES * PAGE_SIZE)
 #define MOST_FDS 65535u
 #define START_MS 2000
-#define STOP_MS 200 /* until guest code that was called out has stopped */
+#define STOP_MS 100   /* until it is looked at why guest code that was called out has not stopped */
+#define STOP_TICKS 5u /* of 10 ms, that it has worked meanwhile */
 
 /* ---- the child ---- */
 
@@ -156,6 +158,9 @@ static _Noreturn void child(const struct child *ch)
 
 	for (int s = 1; s <= 64; s++)
 		sys6(SYS_rt_sigaction, s, (long)&none, 0, 8, 0, 0);
+	none.handler = 1; /* SIG_IGN */
+	sys6(SYS_rt_sigaction, SIGCHLD, (long)&none, 0, 8, 0, 0);
+	sys3(SYS_setsid, 0, 0, 0); /* what is typed at the terminal is for the monitor */
 	for (unsigned k = 0; k < ARRAY_SIZE(caught); k++)
 		sys6(SYS_rt_sigaction, caught[k], (long)&act, 0, 8, 0, 0);
 	static const struct {
@@ -277,8 +282,14 @@ static int await_tasks(struct dprocess *p)
 
 static void reap(struct dprocess *p)
 {
+	struct pollfd fd = { p->guest_fd, POLLIN, 0 };
+
+	if (p->guest > 0 && p->guest_fd >= 0) {
+		sys3(SYS_kill, p->guest, SIGKILL, 0);
+		sys3(SYS_poll, &fd, 1, START_MS); /* before the mapper: else it would become somebody else's child */
+	}
 	if (p->mapper > 0) {
-		sys3(SYS_kill, p->mapper, SIGKILL, 0); /* the guest's thread ends with it */
+		sys3(SYS_kill, p->mapper, SIGKILL, 0);
 		sys6(SYS_wait4, p->mapper, 0, __WALL, 0, 0, 0);
 	}
 	if (p->guest_fd >= 0)
@@ -287,19 +298,23 @@ static void reap(struct dprocess *p)
 		sys_close(p->listener);
 	if (p->region)
 		sys_munmap(p->region, FILE_SIZE);
-	if (p->ctl_fd >= 0)
-		sys_close(p->ctl_fd);
 }
 
-static void start(void *arg)
+/* Descriptors are the monitor's to use: not the upper half of what it may have. */
+static bool too_many(int fd)
 {
-	struct child *ch = arg;
+	struct rlimit most;
+
+	return !sys3(SYS_getrlimit, RLIMIT_NOFILE, &most, 0) && (u64)fd > most.rlim_cur / 2;
+}
+
+static void start_with_file(struct child *ch)
+{
 	struct dprocess *p = ch->p;
 	u64 sync = SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP;
 
-	p->ctl_fd = sys_memfd("usekvm-guest", MFD_CLOEXEC);
-	ch->err = p->ctl_fd;
-	if (p->ctl_fd < 0 || (ch->err = sys_ftruncate(p->ctl_fd, FILE_SIZE)))
+	ch->err = sys_ftruncate(p->ctl_fd, FILE_SIZE);
+	if (ch->err)
 		return;
 	void *m = sys_mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, p->ctl_fd, 0);
 	if (sys_is_err(m)) {
@@ -334,9 +349,21 @@ static void start(void *arg)
 	if (ch->err)
 		return;
 	p->guest_fd = (int)sys3(SYS_pidfd_open, p->guest, 0, 0);
-	ch->err = p->guest_fd < 0 ? p->guest_fd : 0;
+	ch->err = p->guest_fd < 0 ? p->guest_fd : too_many(p->guest_fd) ? -EMFILE : 0;
 }
 
+static void start(void *arg)
+{
+	struct child *ch = arg;
+	struct dprocess *p = ch->p;
+
+	p->ctl_fd = sys_memfd("usekvm-guest", MFD_CLOEXEC);
+	ch->err = p->ctl_fd;
+	if (p->ctl_fd < 0)
+		return;
+	start_with_file(ch);
+	sys_close(p->ctl_fd); /* the child has it under that number, and nobody else needs it */
+}
 struct dprocess *dprocess_start(const int *fds, unsigned n, int *err)
 {
 	struct dprocess *p = calloc(1, sizeof(*p));
@@ -346,7 +373,7 @@ struct dprocess *dprocess_start(const int *fds, unsigned n, int *err)
 		*err = -ENOMEM;
 		return NULL;
 	}
-	p->listener = p->guest_fd = p->ctl_fd = -1;
+	p->listener = p->guest_fd = -1;
 	agent_call(start, &ch);
 	*err = ch.err;
 	if (!ch.err)
@@ -384,22 +411,75 @@ int dprocess_go(struct dprocess *p)
 	return answer(p, p->guest_id);
 }
 
+struct cpu_time {
+	int pid;
+	u64 ticks; /* of 10 ms; ~0: not known */
+};
+
+/* On the agent: the fields 14 and 15 of /proc/PID/stat. */
+static void look_at_time(void *arg)
+{
+	struct cpu_time *t = arg;
+	char path[32] = "/proc/", buf[512], digits[12];
+	unsigned n = 0, at = 6, field = 0;
+	u64 sum = 0, v = 0;
+
+	t->ticks = ~0ull;
+	for (int p = t->pid; p > 0; p /= 10)
+		digits[n++] = (char)('0' + p % 10);
+	while (n)
+		path[at++] = digits[--n];
+	memcpy(path + at, "/stat", 6);
+	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	ssize_t got = sys_read(fd, buf, sizeof(buf)), k = got;
+	sys_close(fd);
+	while (k > 0 && buf[k - 1] != ')') /* the name may hold anything */
+		k--;
+	for (; k < got; k++) {
+		if (buf[k] >= '0' && buf[k] <= '9')
+			v = v * 10 + (u64)(buf[k] - '0');
+		if (buf[k] != ' ')
+			continue;
+		field++; /* behind the first space stands field 3 */
+		if (field == 13 || field == 14)
+			sum += v;
+		v = 0;
+	}
+	if (field > 14)
+		t->ticks = sum;
+}
+
+/* Guest code that was called out and has worked since, instead of taking the signal, blocks it. One that was merely not run is waited for. */
+static bool does_not_come(const struct dprocess *p, u64 *ticks)
+{
+	struct cpu_time t = { p->guest, 0 };
+	u64 before = *ticks;
+
+	agent_call(look_at_time, &t);
+	*ticks = t.ticks;
+	return t.ticks != ~0ull && before != ~0ull && t.ticks - before >= STOP_TICKS;
+}
+
 void dprocess_wait(struct dprocess *p, int wake, struct dstop *s)
 {
 	struct seccomp_notif n;
 	struct pollfd fd[3] = { { p->listener, POLLIN, 0 }, { wake, POLLIN, 0 }, { p->guest_fd, POLLIN, 0 } };
-	unsigned nfd = 3;
+	u64 ticks = ~0ull;
 	int ms = -1;
 
 	s->what = 0;
 	s->woken = false;
 	for (;;) {
-		int r = (int)sys3(SYS_poll, fd, nfd, ms);
+		int r = (int)sys3(SYS_poll, fd, ARRAY_SIZE(fd), ms);
 
 		if (r == -EINTR)
 			continue;
-		if (r <= 0)
-			return; /* it does not come */
+		if (r < 0 || (!r && does_not_come(p, &ticks)))
+			return;
+		if (!r)
+			continue;
 		if (fd[0].revents & POLLIN) {
 			memset(&n, 0, sizeof(n));
 			r = sys_ioctl(p->listener, SECCOMP_IOCTL_NOTIF_RECV, &n);

@@ -31,6 +31,7 @@
 #include "translate/engine.h"
 
 #define SPACES 4u
+#define NOWHERE (D_BASE + 0xdead000) /* in the half TiB where nothing of the guest's is (space_collides) */
 #define USER_END 0x7ffffffff000ull
 /* What the host's Linux gives user code; guests that are Linux have the same. */
 #define USER_CS 0x33
@@ -335,8 +336,9 @@ static int on_stop(struct cpu *c, struct space *s, const struct dstop *stop, con
 	switch (stop->what) {
 	case D_KICK:
 		return LEAVE;
-	case SIGSEGV:
 	case SIGBUS:
+		return STEP; /* there is no memory: the engine tells the monitor */
+	case SIGSEGV:
 		if (u->trapno == EX_PF)
 			return on_page_fault(c, s, u);
 		return STEP;
@@ -479,9 +481,14 @@ static enum direct_result run(struct cpu *c)
 		u64 stay = host_rdtsc() - s->used;
 		stat_add(&c->xstat[XS_DIRECT_TSC], stay);
 		if (!stop.what || !get_state(c, s->p, &stop, &u)) {
-			/* Guest code that does not come out, or out of order: what it did is its own; it begins again where it was entered. */
+			/*
+			 * Guest code that does not come out or destroys its way out, or whose process was killed: its registers are lost. What it did
+			 * to memory cannot be done again; so its kernel is told that it jumped to where nothing is.
+			 */
 			lose(c, s);
 			d->not_before = host_rdtsc() + 10 * STOP_FOR * d->us;
+			c->rip = NOWHERE;
+			c->gpr[R_SP] = 0;
 			return DIRECT_RAN;
 		}
 		take_selectors(c, stop.arg[3]);

@@ -271,6 +271,9 @@ enum space_answer space_fault(struct cpu *c, struct space *s, gva_t va, int kind
 		return SPACE_CANNOT;
 	}
 	p = find_or_add(s, va);
+	/* It is there, and yet was missed: that can do no good a second time. */
+	if (p->hva == h.hva && p->va & (kind == MMU_W ? SP_W : kind == MMU_X ? SP_X : SP_R))
+		return unmap(s, p) && run_commands(s) ? SPACE_CANNOT : SPACE_BROKEN;
 	flips = p->va & SP_FLIPS_MASK;
 	if (kind == MMU_W) {
 		if (h.slot->flags & KVM_MEM_READONLY)
