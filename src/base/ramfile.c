@@ -50,6 +50,21 @@ bool ramfile_meets(u64 start, u64 len)
 	return found;
 }
 
+bool ramfile_first(u64 start, u64 len, struct ramfile *r)
+{
+	bool found = false;
+
+	mutex_lock(&table.lock);
+	for (u32 k = 0; k < table.n; k++) {
+		const struct ramfile *t = &table.r[k];
+
+		if (start < t->start + t->len && t->start < start + len && (!found || t->start < r->start))
+			*r = *t, found = true;
+	}
+	mutex_unlock(&table.lock);
+	return found;
+}
+
 u32 ramfile_generation(void)
 {
 	return load_acquire(&table.generation);

@@ -28,6 +28,8 @@ bool ramfile_find(u64 addr, struct ramfile *r) hidden;
 bool ramfile_forget(u64 start, u64 len) hidden;
 /* Does the range hold any such memory? Cheap. */
 bool ramfile_meets(u64 start, u64 len) hidden;
+/* The first record that begins in the range or reaches into it, by address. False: there is none. */
+bool ramfile_first(u64 start, u64 len, struct ramfile *r) hidden;
 /* Changes with every change of the table. */
 u32 ramfile_generation(void) hidden;
 /* Copies the descriptors that are in use; at most max. Returns how many there are. */

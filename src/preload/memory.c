@@ -39,14 +39,32 @@ long hook_mprotect(void *addr, size_t len, int prot)
 	return sys3(SYS_mprotect, addr, len, prot);
 }
 
+/*
+ * Memory of both kinds may lie in the range. MADV_REMOVE does to shared memory what MADV_DONTNEED does to private: it reads as zeros afterwards, and is
+ * free. What was given up by MADV_FREE may be kept for ever.
+ */
+static long give_back(u64 at, u64 end, int advice)
+{
+	struct ramfile r;
+	long err = 0;
+
+	while (at < end && !err) {
+		bool some = ramfile_first(at, end - at, &r);
+		u64 next = some ? MIN(MAX(r.start, at), end) : end, stop = some ? MIN(r.start + r.len, end) : end;
+
+		if (at < next)
+			err = sys3(SYS_madvise, at, next - at, advice);
+		if (!err && next < stop && advice == MADV_DONTNEED)
+			err = sys3(SYS_madvise, next, stop - next, MADV_REMOVE);
+		at = stop;
+	}
+	return err;
+}
+
 long hook_madvise(void *addr, size_t len, int advice)
 {
-	if (unlikely(ramfile_meets((u64)addr, len))) {
-		if (advice == MADV_DONTNEED)
-			advice = MADV_REMOVE; /* reads as zeros afterwards, and the memory is free */
-		else if (advice == MADV_FREE)
-			return 0; /* it may be kept for ever */
-	}
+	if (unlikely((advice == MADV_DONTNEED || advice == MADV_FREE) && ramfile_meets((u64)addr, len)))
+		return give_back((u64)addr, (u64)addr + len, advice);
 	return sys3(SYS_madvise, addr, len, advice);
 }
 

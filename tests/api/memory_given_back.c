@@ -50,8 +50,8 @@ static void *fill(void *arg)
 		memset(f->page, 0, sizeof(f->page));
 		memcpy(f->page, &word, 4);
 		struct uffdio_copy c = { .dst = at, .src = (u64)f->page, .len = 4096 };
+		__atomic_fetch_add(&f->filled, 1, __ATOMIC_SEQ_CST); /* before who waits goes on */
 		ioctl(f->fd, UFFDIO_COPY, &c);
-		f->filled++;
 	}
 	return NULL;
 }
