@@ -79,7 +79,7 @@ static void count_filters(void *arg)
 	while (n)
 		path[at++] = digits[--n];
 	memcpy(path + at, "/status", 8);
-	int fd = sys_open(path, O_RDONLY | O_CLOEXEC, 0);
+	int fd = (int)sys6(SYS_openat, AT_FDCWD, (long)path, O_RDONLY | O_CLOEXEC, 0, 0, 0); /* past base/inject.h: no call of the program's fails for it */
 	if (fd < 0)
 		return;
 	ssize_t got = sys_read(fd, buf, sizeof(buf) - 1);
