@@ -59,11 +59,6 @@ int api_open(int flags)
 	return r;
 }
 
-void api_memory_changed(void)
-{
-	kvm_memory_changed();
-}
-
 bool api_inherit(int fd)
 {
 	if (!vfile_has_name(fd, SYSTEM_NAME) || sig_install())

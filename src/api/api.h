@@ -12,8 +12,6 @@
 int api_open(int flags) hidden;
 /* A system descriptor that came over exec, or from another process that runs under usekvm: like the kernel's it works here too. */
 bool api_inherit(int fd) hidden;
-/* Host memory that guests may have is another now (base/ramfile.h). */
-void api_memory_changed(void) hidden;
 /* Result >= 0, or -errno; -ENOTTY for what nobody knows. fd is one of ours (vfile_is_ours) or the answer is -EBADF. */
 long api_ioctl(int fd, u32 request, unsigned long arg) hidden;
 /* A descriptor of ours has been mapped, as told: finish the mapping. 0, or -errno: take it away again. */

@@ -47,9 +47,15 @@ static int *tid_word(void)
 	return (int *)((char *)pthread_self() + TID_OFFSET);
 }
 
+static void look_for_control_block(void *arg)
+{
+	*(bool *)arg = *tid_word() == sys_gettid();
+}
+
 static void look_for_tid(void *arg)
 {
-	*(bool *)arg = *tid_word() == sys_gettid() && !sys3(SYS_access, "/proc/self/schedstat", R_OK, 0);
+	look_for_control_block(arg);
+	*(bool *)arg = *(bool *)arg && !sys3(SYS_access, "/proc/self/schedstat", R_OK, 0);
 }
 
 bool process_has_run_delay(void)
@@ -92,11 +98,6 @@ static void count_filters(void *arg)
 				q->filters = q->filters * 10 + (buf[k] - '0');
 			return;
 		}
-}
-
-static void look_for_control_block(void *arg)
-{
-	*(bool *)arg = *tid_word() == sys_gettid();
 }
 
 void process_note_filters(void)

@@ -25,31 +25,6 @@ static struct {
 
 /* ---- the table ---- */
 
-bool ramfile_find(u64 addr, struct ramfile *r)
-{
-	bool found = false;
-
-	mutex_lock(&table.lock);
-	for (u32 k = 0; k < table.n && !found; k++)
-		if (addr - table.r[k].start < table.r[k].len)
-			*r = table.r[k], found = true;
-	mutex_unlock(&table.lock);
-	return found;
-}
-
-bool ramfile_meets(u64 start, u64 len)
-{
-	bool found = false;
-
-	if (likely(!load_acquire(&table.n)))
-		return false;
-	mutex_lock(&table.lock);
-	for (u32 k = 0; k < table.n && !found; k++)
-		found = start < table.r[k].start + table.r[k].len && table.r[k].start < start + len;
-	mutex_unlock(&table.lock);
-	return found;
-}
-
 bool ramfile_first(u64 start, u64 len, struct ramfile *r)
 {
 	bool found = false;
@@ -63,6 +38,18 @@ bool ramfile_first(u64 start, u64 len, struct ramfile *r)
 	}
 	mutex_unlock(&table.lock);
 	return found;
+}
+
+bool ramfile_find(u64 addr, struct ramfile *r)
+{
+	return ramfile_first(addr, 1, r);
+}
+
+bool ramfile_meets(u64 start, u64 len)
+{
+	struct ramfile r;
+
+	return unlikely(load_acquire(&table.n)) && ramfile_first(start, len, &r);
 }
 
 u32 ramfile_generation(void)

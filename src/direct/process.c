@@ -39,7 +39,6 @@ _Static_assert(offsetof(struct dctl, prog) == D_CTL_FILTER && offsetof(struct dc
 _Static_assert(sizeof(struct dctl) <= D_FRAME_AT - D_CTL_AT, "stub.h");
 _Static_assert(sizeof(struct dcontext) <= D_FPSTATE_AT && offsetof(struct dcontext, sigmask) == 296, "as the kernel has it");
 
-#define USER_TOP 0x7ffffffff000ull
 #define FILE_SIZE (D_SIZE + D_COPIES * PAGE_SIZE)
 #define MOST_FDS 65535u
 #define START_MS 2000
@@ -324,7 +323,7 @@ static void start_with_file(struct child *ch)
 	p->region = m;
 	memcpy(p->region, direct_stub, (size_t)(direct_stub_end - direct_stub));
 	struct dctl *ctl = dprocess_ctl(p);
-	ctl->top = USER_TOP;
+	ctl->top = D_USER_END;
 	ctl->stack.sp = D_BASE + D_STACK_AT;
 	ctl->stack.size = D_SIZE - D_STACK_AT;
 	ctl->prog.len = (u16)guest_filter(ctl->filter);

@@ -46,7 +46,7 @@ struct dcontext {
 	u64 stack_sp;
 	u32 stack_flags, pad;
 	u64 stack_size;
-	u64 gpr[16];   /* in the order of enum dgpr */
+	u64 gpr[16];   /* in the kernel's order (run.c) */
 	u64 rip, eflags;
 	u16 cs, gs, fs, ss;
 	u64 err, trapno, oldmask, cr2;

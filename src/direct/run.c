@@ -23,16 +23,13 @@
 #include "cpu/fpu.h"
 #include "direct/space.h"
 #include "interp/debug.h"
-#include "interp/event.h"
 #include "interp/interp.h"
-#include "interp/ops.h"
 #include "mem/mem.h"
 #include "mmu/mmu.h"
 #include "translate/engine.h"
 
 #define SPACES 4u
 #define NOWHERE (D_BASE + 0xdead000) /* in the half TiB where nothing of the guest's is (space_collides) */
-#define USER_END 0x7ffffffff000ull
 /* What the host's Linux gives user code; guests that are Linux have the same. */
 #define USER_CS 0x33
 #define USER_SS 0x2b
@@ -81,7 +78,7 @@ static bool able(const struct cpu *c)
 	u32 fpu = FPU_OK_X87 | FPU_OK_SSE | (c->xcr0 & 4 ? FPU_OK_AVX : 0);
 
 	return c->cpl == 3 && cpu_is_64(c) && (c->rflags & (not | X86_IF)) == X86_IF && c->seg[S_CS].sel == USER_CS && c->seg[S_SS].sel == USER_SS &&
-	       flat_null(c, S_DS) && flat_null(c, S_ES) && flat_null(c, S_FS) && flat_null(c, S_GS) && c->rip < USER_END && !(c->cr4 & CR4_LA57) &&
+	       flat_null(c, S_DS) && flat_null(c, S_ES) && flat_null(c, S_FS) && flat_null(c, S_GS) && c->rip < D_USER_END && !(c->cr4 & CR4_LA57) &&
 	       (c->fpu_ok & fpu) == fpu && !c->ev.shadow && !c->gdbg.flags && !debug_active(c) && !c->look_all && !c->interp->want_single;
 }
 
@@ -156,7 +153,7 @@ static bool get_state(struct cpu *c, const struct dprocess *p, const struct dsto
 		return false;
 	memcpy(u, at, sizeof(*u));
 	const u8 *image = on_stack(p, u->fpstate, size);
-	if (!image || u->fpstate & 63 || u->rip >= USER_END || !cpu_canonical(c, s->arg[4]) || !cpu_canonical(c, s->arg[5]))
+	if (!image || u->fpstate & 63 || u->rip >= D_USER_END || !cpu_canonical(c, s->arg[4]) || !cpu_canonical(c, s->arg[5]))
 		return false;
 	for (unsigned k = 0; k < 16; k++)
 		c->gpr[order[k]] = u->gpr[k];

@@ -26,7 +26,6 @@
 #include "mmu/mmu.h"
 
 #define FDS 32u
-#define USER_END 0x7ffffffff000ull
 #define SMALL_WINDOW 16u  /* pages at whose neighbours a fault looks */
 #define LARGE_WINDOW 512u
 
@@ -98,7 +97,7 @@ static bool unmap_all(struct space *s)
 	dprocess_ctl(s->p)->count = 0;
 	a = command(s), b = command(s);
 	*a = (struct dcmd){ SYS_munmap, { 0, D_BASE } };
-	*b = (struct dcmd){ SYS_munmap, { D_BASE + D_SIZE, USER_END - (D_BASE + D_SIZE) } };
+	*b = (struct dcmd){ SYS_munmap, { D_BASE + D_SIZE, D_USER_END - (D_BASE + D_SIZE) } };
 	table_clear(s);
 	s->large = false;
 	s->ncopies = 0;
@@ -184,7 +183,7 @@ static const u8 *neighbour(struct cpu *c, u64 va)
 	struct mmu_result r;
 	struct host_page h;
 
-	if (va >= USER_END || mmu_peek(c, va, MMU_USER, &r) || !r.exec || !host_page(c, r.gpa, &h))
+	if (va >= D_USER_END || mmu_peek(c, va, MMU_USER, &r) || !r.exec || !host_page(c, r.gpa, &h))
 		return NULL;
 	return (const u8 *)h.hva;
 }
@@ -234,7 +233,7 @@ static bool map_around(struct cpu *c, struct space *s, u64 va, int kind, unsigne
 		unsigned as = SP_R;
 		int copy = -1;
 
-		if (at >= USER_END || in_region(at) || (p && p->va & SP_ANY) || s->n == SPACE_PAGES)
+		if (at >= D_USER_END || in_region(at) || (p && p->va & SP_ANY) || s->n == SPACE_PAGES)
 			continue;
 		if (mmu_peek(c, at, MMU_USER, &r) || !r.accessed || !r.read || !host_page(c, r.gpa, &h))
 			continue;
@@ -257,7 +256,7 @@ enum space_answer space_fault(struct cpu *c, struct space *s, gva_t va, int kind
 	int copy = -1;
 
 	va &= PAGE_MASK;
-	if (va >= USER_END || in_region(va))
+	if (va >= D_USER_END || in_region(va))
 		return SPACE_CANNOT;
 	if (s->n + LARGE_WINDOW > SPACE_PAGES && !unmap_all(s))
 		return SPACE_BROKEN;

@@ -114,7 +114,7 @@ __asm__(".pushsection .rodata\n"
 	"	movl %eax, %fs\n"
 	"	movl %eax, %gs\n"
 	"	movabsq $" CTL(D_CTL_FS) ", %rbx\n"
-	"	movl 20(%rbx), %esi\n"
+	"	movl " STR(D_CTL_TSC) "(%rbx), %esi\n"
 	"	testl %esi, %esi\n"
 	"	jz 7f\n"
 	"	movl $157, %eax\n" /* prctl(PR_SET_TSC, ctl.tsc) */

@@ -22,6 +22,9 @@
 /* Behind the region in its file: copies of pages of code (space.c), which are mapped where the pages would be. */
 #define D_COPIES 64
 
+/* End of user addresses, of the host and of guests with four levels of page tables. */
+#define D_USER_END 0x7ffffffff000
+
 /* A system call that there is not: reported to the listener, which also answers it (SECCOMP_RET_USER_NOTIF). */
 #define D_CALL 1023
 /* Its first argument, if not a signal's number. */

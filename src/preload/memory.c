@@ -9,13 +9,13 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
-#include "api/api.h"
 #include "base/ramfile.h"
+#include "kvm/kvm.h"
 
 void memory_changes(const void *addr, size_t len)
 {
 	if (unlikely(ramfile_meets((u64)addr, len)) && ramfile_forget((u64)addr, len))
-		api_memory_changed();
+		kvm_memory_changed();
 }
 
 long hook_munmap(void *addr, size_t len)
